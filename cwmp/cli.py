@@ -1,0 +1,32 @@
+"""The command ``cwmp``: thin, and quick to start; see `cwmp.commands` for each command."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+from profiler.cli import COMMANDS as PROFILER_COMMANDS
+
+from profiler.console import LazyGroup, run
+
+COMMANDS = {
+    "demo": ("cwmp.commands.demo:demo", "Profile, fit and run CWMP here, in a few minutes."),
+    **PROFILER_COMMANDS,
+    "profile": ("cwmp.commands.profile:profile", "Measure a model's layers into a trace."),
+    "receive": ("cwmp.commands.receive:receive", "Drain payloads sent by a profiled machine."),
+    "fit": ("cwmp.commands.fit:fit", "Fit a cost model to traces."),
+    "predict": ("cwmp.commands.predict:predict", "Write costs for a model never profiled."),
+    "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace."),
+    "run": ("cwmp.commands.run:run", "Train federated under joule budgets."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cwmp")
+def cli() -> None:
+    """Measure the energy of model updates, learn what a parameter costs, and spend joules well."""
+
+
+def main() -> NoReturn:
+    """Entry point of the installed command."""
+    run(cli)

@@ -1,0 +1,1 @@
+"""One file a subcommand of ``cwmp``: parse, call the library, print."""

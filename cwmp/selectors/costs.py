@@ -1,0 +1,194 @@
+"""The costs a selector spends: E_l(k) for each layer and one charge for the message.
+
+Declared joules of a selection with k_l entries in layer l::
+
+    J = A + sum over layers with k_l > 0 of E_l(k_l)
+    E_l(k) = min( update_l(k) + s * sparse_bytes_l(k),  dense_l + s * dense_bytes_l )
+    A = send_fixed + s * (message header + buffers)
+
+with s joules a byte sent. A layer goes out in whichever form costs fewer joules. Joules of
+encoding and selecting are in the ledger, not in the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from costmodels.costfile import CostFile, LayerCost, OperationCost
+from cwmp.payload import HEADER_BYTES, Form, buffer_bytes, layer_bytes
+from profiler.errors import BudgetError, InputError
+from profiler.layers import LayerInfo
+
+_INDEX_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPrice:
+    """What one layer charges.
+
+    Attributes:
+        name, shape: the layer.
+        starts, fixed_j, slope_j: the pieces of the sparse update, E(k) = fixed + slope k from
+            each start on.
+        dense_j: the vectorised add of all entries; ``None`` if it is not known.
+        byte_j: joules a byte sent.
+        value_bytes: bytes a value takes on the wire.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    starts: tuple[int, ...]
+    fixed_j: tuple[float, ...]
+    slope_j: tuple[float, ...]
+    dense_j: float | None = None
+    byte_j: float = 0.0
+    value_bytes: int = 4
+
+    @property
+    def parameters(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def marginal_j(self) -> float:
+        """c of the score: joules an entry adds at low density, its index included."""
+        return self.slope_j[0] + self.byte_j * (self.value_bytes + _INDEX_BYTES)
+
+    def form_j(self, k: ArrayLike, form: Form) -> NDArray[np.float64]:
+        """Joules of *k* entries sent and applied in *form*, elementwise; 0 at k = 0."""
+        amounts = np.asarray(k, dtype=np.int64)
+        if form == "dense":
+            apply_j = np.full(amounts.shape, np.inf if self.dense_j is None else self.dense_j)
+        else:
+            which = np.maximum(np.searchsorted(self.starts, amounts, side="right") - 1, 0)
+            apply_j = np.asarray(self.fixed_j)[which] + np.asarray(self.slope_j)[which] * amounts
+        sent = layer_bytes(self.parameters, amounts, form, self.value_bytes)
+        return np.where(amounts > 0, apply_j + self.byte_j * sent, 0.0)
+
+    def energy_j(self, k: ArrayLike) -> NDArray[np.float64]:
+        """E_l(k): joules of *k* entries in the cheaper form, elementwise; non-decreasing in k."""
+        return np.minimum(self.form_j(k, "sparse"), self.form_j(k, "dense"))
+
+    def form(self, k: int) -> Form:
+        """The form in which *k* entries cost fewer joules; sparse when equal."""
+        return "dense" if self.form_j(k, "dense") < self.form_j(k, "sparse") else "sparse"
+
+
+@dataclass(frozen=True)
+class SelectionCosts:
+    """The prices of a model's layers and the charge A of a message."""
+
+    layers: tuple[LayerPrice, ...]
+    message_j: float = 0.0
+
+    @classmethod
+    def from_cost_file(
+        cls,
+        costs: CostFile,
+        model_layers: Sequence[LayerInfo] | None = None,
+        *,
+        pattern: str = "random",
+        buffer_entries: int = 0,
+    ) -> SelectionCosts:
+        """Prepare a cost file for selection.
+
+        Args:
+            costs: the cost file.
+            model_layers: the model's layers, checked against the file; ``None`` trusts it.
+            pattern: which index pattern's update cost is charged.
+            buffer_entries: entries of the model's buffers, sent whole with every message.
+
+        Raises:
+            LayerMismatchError: file and model disagree.
+            InputError: the file holds no update cost for the pattern, or no send cost.
+        """
+        send = costs.message_cost("send")
+        if send is None:
+            raise InputError("the cost file has no 'send' cost: profile with --operations send")
+        layers = costs.layers if model_layers is None else costs.match(model_layers)
+        byte_j = send.pieces[-1].c_j.value
+        fixed = send.pieces[0].a_j
+        overhead = HEADER_BYTES + buffer_bytes(buffer_entries)
+        message_j = (fixed.value if fixed else 0.0) + byte_j * overhead
+        return cls(tuple(_price(layer, pattern, byte_j) for layer in layers), message_j)
+
+    @classmethod
+    def linear(
+        cls,
+        shapes: Mapping[str, tuple[int, ...]],
+        marginal_j: Mapping[str, float],
+        fixed_j: Mapping[str, float] | None = None,
+        *,
+        message_j: float = 0.0,
+    ) -> SelectionCosts:
+        """E_l(k) = a_l + c_l k with nothing charged for bytes: for theory, controls and tests."""
+        for name in shapes:
+            if not marginal_j[name] > 0:
+                raise InputError(f"the cost of layer {name!r} is {marginal_j[name]}, not positive")
+        fixed = fixed_j or {}
+        prices = tuple(
+            LayerPrice(name, tuple(shape), (1,), (fixed.get(name, 0.0),), (marginal_j[name],))
+            for name, shape in shapes.items()
+        )
+        return cls(prices, message_j)
+
+    @cached_property
+    def dense_j(self) -> float:
+        """Joules of sending and applying every entry: what a budget of 100 % means."""
+        return self.energy_j([layer.parameters for layer in self.layers])
+
+    @cached_property
+    def cheapest_j(self) -> float:
+        """Joules of the cheapest selection that is not empty."""
+        return self.message_j + min(float(layer.energy_j(1)) for layer in self.layers)
+
+    def energy_j(self, counts: Sequence[int] | NDArray[np.int64]) -> float:
+        """Declared joules of keeping ``counts[l]`` entries in layer l; 0 for nothing at all."""
+        if not any(counts):
+            return 0.0
+        spent = [float(layer.energy_j(k)) for layer, k in zip(self.layers, counts, strict=True)]
+        return self.message_j + sum(spent)
+
+    def check_budget(self, budget_j: float) -> None:
+        """Raise unless *budget_j* can be spent.
+
+        Raises:
+            BudgetError: not a positive number, above the dense cost, or too small for one entry.
+        """
+        if not (np.isfinite(budget_j) and budget_j > 0):
+            raise BudgetError(f"the budget is {budget_j} J; it must be a positive number")
+        if budget_j > self.dense_j * (1 + 1e-12):
+            raise BudgetError(
+                f"the budget of {budget_j:.4g} J is above the dense cost of {self.dense_j:.4g} J; "
+                "100 % sends everything"
+            )
+        if budget_j < self.cheapest_j:
+            raise BudgetError(
+                f"infeasible: the budget of {budget_j:.4g} J opens no layer; the cheapest "
+                f"single entry costs {self.cheapest_j:.4g} J with its fixed costs"
+            )
+
+
+def _price(layer: LayerCost, pattern: str, byte_j: float) -> LayerPrice:
+    sparse = layer.find("update", pattern)
+    if sparse is None:
+        raise InputError(f"layer {layer.name!r} has no update cost for {pattern} indices")
+    dense = layer.find("update", "dense")
+    return LayerPrice(
+        name=layer.name,
+        shape=layer.shape,
+        starts=tuple(piece.from_k for piece in sparse.pieces),
+        fixed_j=tuple(piece.a_j.value if piece.a_j else 0.0 for piece in sparse.pieces),
+        slope_j=tuple(piece.c_j.value for piece in sparse.pieces),
+        dense_j=None if dense is None else _at(dense, layer.parameters),
+        byte_j=byte_j,
+    )
+
+
+def _at(cost: OperationCost, k: int) -> float:
+    return float(cost.energy_j(k))

@@ -1,0 +1,24 @@
+"""The commands that need neither torch nor pandas: what a board can run by itself."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from profiler.console import LazyGroup, run
+
+COMMANDS = {
+    "devices": ("profiler.commands:devices", "List energy sources, usable or not, and why."),
+    "measure": ("profiler.commands:measure", "Joules of a command, with an interval."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Measure energy on this device."""
+
+
+def main() -> NoReturn:
+    """Entry point of the light, torch-free installation."""
+    run(cli)

@@ -1,0 +1,171 @@
+"""What every energy meter is: named rails, cumulative joules, one clock.
+
+A meter's ``read`` returns joules *since it was opened*, already in SI units, with wraps
+of the hardware counter removed. A block's energy is then a difference of two readings,
+whatever the hardware below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from profiler.errors import InputError
+
+Origin = Literal["measured", "modelled", "assumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rail:
+    """One energy counter of a meter.
+
+    Attributes:
+        name: unique within the meter: ``package-0``, ``dram-0``, ``gpu-0``, ``cpu``.
+        domain: what it powers: ``package``, ``dram``, ``core``, ``psys``, ``gpu``, ``cpu`` ...
+        counted: whether the default "this device" set includes it.
+        excluded_because: why not, when it is not ("lies inside package-0").
+    """
+
+    name: str
+    domain: str
+    counted: bool = True
+    excluded_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterInfo:
+    """What a meter is, fixed from opening to closing.
+
+    Attributes:
+        name: the source's name as ``--meter`` takes it.
+        device: the hardware it meters, as it names itself; never a host name.
+        origin: ``measured`` for a counter, ``modelled`` for a formula.
+        rails: every rail that can be read.
+        selected: the names of the rails that make up "this device"; their sum is the energy.
+        assumptions: one sentence each, for readers of a trace (watts per core, ...).
+        max_read_gap_s: the longest time between two reads that still tells one wrap of a
+            counter from two; ``None`` where no counter wraps.
+    """
+
+    name: str
+    device: str
+    origin: Origin
+    rails: tuple[Rail, ...]
+    selected: tuple[str, ...]
+    assumptions: tuple[str, ...] = ()
+    max_read_gap_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Joules since the meter was opened, by rail, at one instant of ``time.perf_counter``."""
+
+    time_s: float
+    energy_j: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class EnergyMeter(Protocol):
+    """An open energy source. Device work is synchronised inside ``read``."""
+
+    @property
+    def info(self) -> MeterInfo: ...
+
+    def read(self) -> Reading:
+        """Read every selected rail.
+
+        Raises:
+            MeterReadError: the source did not answer.
+            CounterFaultError: the source answered with something impossible.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What looking for one energy source found; a line of ``cwmp devices``.
+
+    Attributes:
+        source: the source's name as ``--meter`` takes it.
+        usable: whether ``open`` would succeed.
+        path: the path, library or module that was tried.
+        device: the hardware found, or ``None``.
+        rails: the rails found.
+        unit: the unit and resolution of the raw counter ("uJ", "mJ", "CPU seconds").
+        cause: why it is not usable.
+        remedy: what the user can do about it.
+    """
+
+    source: str
+    usable: bool
+    path: str
+    device: str | None = None
+    rails: tuple[Rail, ...] = ()
+    unit: str | None = None
+    cause: str | None = None
+    remedy: str | None = None
+
+
+class MeterSource(Protocol):
+    """A kind of meter: it can look for itself and open itself. One a file; see `meters`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def discover(self) -> Sequence[SourceReport]:
+        """Look, without side effects and without raising for absent hardware."""
+        ...
+
+    def open(
+        self, argument: str = "", *, device: str = "cpu", rails: Sequence[str] | None = None
+    ) -> EnergyMeter:
+        """Open the source.
+
+        Args:
+            argument: what follows the colon in ``--meter NAME:ARGUMENT``.
+            device: the torch device that does the work, ``cpu`` or ``cuda:0``.
+            rails: the rails that make up "this device"; ``None`` takes the counted ones.
+
+        Raises:
+            MeterNotFoundError: there is none.
+            MeterPermissionError: there is one, but it may not be read.
+        """
+        ...
+
+
+def energy_between(start: Reading, end: Reading, rails: Iterable[str]) -> float:
+    """Joules spent on *rails* from *start* to *end*.
+
+    Raises:
+        InputError: a rail is missing from a reading; an absent rail is never counted as 0.
+    """
+    total_j = 0.0
+    for rail in rails:
+        if rail not in start.energy_j or rail not in end.energy_j:
+            raise InputError(f"rail {rail!r} is missing from a reading; it was not selected")
+        total_j += end.energy_j[rail] - start.energy_j[rail]
+    return total_j
+
+
+def choose_rails(available: Sequence[Rail], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the rails that make up "this device".
+
+    Raises:
+        InputError: a wanted rail does not exist, is named twice, or none is left.
+    """
+    names = [rail.name for rail in available]
+    if wanted is None:
+        chosen = tuple(rail.name for rail in available if rail.counted)
+    else:
+        chosen = tuple(wanted)
+        for rail in chosen:
+            if rail not in names:
+                raise InputError(f"no rail {rail!r}; this meter has {', '.join(names)}")
+        if len(set(chosen)) != len(chosen):
+            raise InputError(f"a rail is named twice in {', '.join(chosen)}")
+    if not chosen:
+        raise InputError(f"no rail is selected; choose from {', '.join(names)}")
+    return chosen

@@ -1,0 +1,74 @@
+"""What is measured: an operation, cut into cells, each a loop and its matched reference.
+
+An `Operation` names the cells it wants measured; a `Cell` is one point of the design (this
+layer, this k, this index pattern); a `Workload` is that cell made ready to run. Operations
+are passed in as instances, so that the encoder, which lives in ``cwmp``, can be profiled by
+a package that never imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from profiler.errors import InputError
+
+OperationName = Literal["update", "encode", "send", "select", "train"]
+Pattern = Literal["random", "clustered", "dense", "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the design: what a block repeats. Fields as in the trace's columns."""
+
+    operation: OperationName
+    layer: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameters: int
+    k: int
+    pattern: Pattern
+    payload_bytes: int | None = None
+    macs: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"{self.operation} of {self.layer}: k is {self.k}, below 1")
+        if self.pattern != "batch" and self.k > self.parameters:
+            raise InputError(f"{self.operation} of {self.layer}: k {self.k} > {self.parameters}")
+
+    @property
+    def density(self) -> float | None:
+        """k / parameters; ``None`` where k counts examples."""
+        return None if self.pattern == "batch" else self.k / self.parameters
+
+
+class Workload(Protocol):
+    """A cell made ready: buffers allocated, fresh random values and indices drawn."""
+
+    def run(self, repetitions: int) -> None:
+        """Do the operation *repetitions* times and return when it is done."""
+        ...
+
+    def reference(self, repetitions: int) -> None:
+        """The same loop without the write, the send or the computation."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Operation(Protocol):
+    """One thing whose energy is wanted."""
+
+    @property
+    def name(self) -> OperationName: ...
+
+    def cells(self) -> Sequence[Cell]:
+        """The points to measure, in a fixed order."""
+        ...
+
+    def prepare(self, cell: Cell, seed: int) -> Workload:
+        """Make *cell* ready with values and indices drawn from *seed*."""
+        ...
