@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 import click
-from profiler.cli import COMMANDS as PROFILER_COMMANDS
 
+from profiler.cli import COMMANDS as PROFILER_COMMANDS
 from profiler.console import LazyGroup, run
 
 COMMANDS = {

@@ -7,12 +7,10 @@ model's buffers, whole. All integers are little-endian.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Form = Literal["sparse", "dense"]
+from cwmp.selection import Form
 
 HEADER_BYTES = 24
 LAYER_HEADER_BYTES = 12

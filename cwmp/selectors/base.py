@@ -1,77 +1,12 @@
-"""What a selector is: costs prepared once, then one selection a round.
-
-A selector receives an update (an array for each layer), a budget in joules, and gives back
-a `Selection`: which entries are kept, what they cost, and how good that is.
-"""
+"""What a selector is: costs prepared once, then one selection a round."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cwmp.payload import Form
-
-Update = Mapping[str, NDArray[np.floating]]
-"""Layer name -> array of the layer's shape. The order of the layers is the costs' order."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSelection:
-    """The kept entries of one layer.
-
-    Attributes:
-        name: the layer's name.
-        shape: the layer's shape.
-        indices: int64, ascending, positions in the flattened layer; shape (k,).
-        values: the update's values there, in the update's dtype; shape (k,).
-        form: how the layer is sent and applied: entry by entry, or as one dense vector.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    indices: NDArray[np.int64]
-    values: NDArray[np.floating]
-    form: Form = "sparse"
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The kept indices and values of an update, their joules, and the bound that certifies them.
-
-    Attributes:
-        layers: the touched layers, in the costs' order; untouched layers are absent.
-        energy_j: declared joules of sending and applying them, fixed costs included.
-        budget_j: what was allowed; ``energy_j <= budget_j`` always.
-        captured: sum of g^2 over the kept entries.
-        total: sum of g^2 over all entries.
-        bound: an upper limit on what any selection within the budget captures; ``None`` for
-            rules that it does not speak of.
-        price: the price of energy in g^2 per joule at the margin, where the rule has one.
-    """
-
-    layers: tuple[LayerSelection, ...]
-    energy_j: float
-    budget_j: float
-    captured: float
-    total: float
-    bound: float | None = None
-    price: float | None = None
-
-    @property
-    def entries(self) -> int:
-        """The number of kept entries."""
-        return sum(layer.indices.size for layer in self.layers)
-
-    @property
-    def certificate(self) -> float | None:
-        """captured / bound, 1 when no selection could capture more."""
-        if self.bound is None:
-            return None
-        return 1.0 if self.bound == 0 else min(1.0, self.captured / self.bound)
+from cwmp.selection import Selection, Update
 
 
 class Selector(Protocol):

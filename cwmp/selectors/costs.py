@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from costmodels.costfile import CostFile, LayerCost, OperationCost
-from cwmp.payload import HEADER_BYTES, Form, buffer_bytes, layer_bytes
+from cwmp.payload import HEADER_BYTES, buffer_bytes, layer_bytes
+from cwmp.selection import Form
 from profiler.errors import BudgetError, InputError
 from profiler.layers import LayerInfo
 
