@@ -1,0 +1,38 @@
+# make run   set up .venv, then the main job: measure, fit and run CWMP on this machine
+# make test  set up .venv, then every test
+#
+# make TORCH='torch==2.8.0' ...            another torch than the pinned one
+# make VENV_FLAGS=--system-site-packages   keep the torch that this machine already has
+# make run DEMO='--quick'                  arguments for the demo
+# make test TESTS='tests/profiler -x'      arguments for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+TORCH ?= torch==2.13.0
+DEMO ?=
+TESTS ?=
+
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint $(VENV)/constraints.txt
+STAMP = $(VENV)/.installed-$(subst /,_,$(subst $() ,_,$(TORCH)))
+
+.PHONY: run test setup clean
+run: $(STAMP)
+	@$(VENV)/bin/cwmp demo $(DEMO)
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest $(TESTS)
+
+setup: $(STAMP)
+
+# torch goes first and alone: nothing that comes later can then pull in another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	@grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[dev,report]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+clean:
+	rm -rf $(VENV) out
