@@ -1,0 +1,1 @@
+"""Federated training under joule budgets: data, models, algorithms, engines and the ledger."""
