@@ -112,7 +112,13 @@ class Line:
         return _interval(self.c, self.se_c, self.degrees_c, level)
 
 
-def fit_line(k: ArrayLike, mean: ArrayLike, variance: ArrayLike, degrees: ArrayLike) -> Line:
+def fit_line(
+    k: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    degrees: ArrayLike,
+    weights: ArrayLike | None = None,
+) -> Line:
     """Weighted least squares of cell means on k.
 
     Args:
@@ -120,8 +126,10 @@ def fit_line(k: ArrayLike, mean: ArrayLike, variance: ArrayLike, degrees: ArrayL
         mean: cell means of the energy a call, shape (m,).
         variance: squared standard errors of those means, positive, shape (m,).
         degrees: degrees of freedom behind each variance, shape (m,).
+        weights: w, positive, shape (m,); by default 1/variance. Weights that do not depend on
+            each cell's own few blocks keep the errors honest, see `costmodels.cells`.
 
-    With w = 1/variance, the estimates are linear in the means, a = sum alpha_j y_j and
+    With w = 1/variance or as given, the estimates are linear in the means, a = sum alpha_j y_j and
     c = sum gamma_j y_j; so Var = sum alpha_j^2 v_j and, after Satterthwaite, the degrees of
     freedom are Var^2 / sum((alpha_j^2 v_j)^2 / degrees_j).
 
@@ -134,7 +142,7 @@ def fit_line(k: ArrayLike, mean: ArrayLike, variance: ArrayLike, degrees: ArrayL
         raise InputError("a line E(k) = a + c k needs at least two different k")
     if not (np.isfinite(v).all() and (v > 0).all()):
         raise InputError("every cell needs a positive variance to weight it by")
-    w = 1.0 / v
+    w = 1.0 / v if weights is None else np.asarray(weights, dtype=np.float64)
     centre = float(np.sum(w * x) / np.sum(w))
     spread = float(np.sum(w * (x - centre) ** 2))
     gamma = w * (x - centre) / spread
