@@ -17,6 +17,7 @@ that a caller would reach for without knowing this project::
      |    +-- PayloadError                             bytes that are not a valid payload
      +-- InputFileError             (FileNotFoundError) an input path that cannot be read
      +-- OutputExistsError          (FileExistsError)  would replace a file unasked
+     +-- OutputError                (OSError)          an output that cannot be written
      +-- MissingExtraError          (ImportError)      an optional package is not installed
 
 A message says what is wrong, where, and what to do, in one line.
@@ -79,6 +80,10 @@ class InputFileError(CwmpError, FileNotFoundError):
 
 class OutputExistsError(CwmpError, FileExistsError):
     """Writing would replace a file that the caller did not offer up."""
+
+
+class OutputError(CwmpError, OSError):
+    """An output that cannot be written: the disk is full, the folder is read-only."""
 
 
 class MissingExtraError(CwmpError, ImportError):

@@ -1,0 +1,196 @@
+"""What a running session has measured so far, safe against ``kill -9``.
+
+``TRACE.journal`` is JSON lines: a header, then one line per sizing, plan, dropped read and
+block, each flushed to the disk before the next block begins. A line torn by a crash is
+dropped when the journal is opened again; every whole line counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
+from profiler.files import read_bytes
+
+SCHEMA = "cwmp.journal"
+VERSION = 1
+Kind = Literal["sizing", "plan", "dropped", "block"]
+_KINDS = ("sizing", "plan", "dropped", "block")
+
+
+def journal_path(trace: str | Path) -> Path:
+    """Where the journal of *trace* lies: beside it, ``.journal`` appended."""
+    trace = Path(trace)
+    return trace.with_name(trace.name + ".journal")
+
+
+@dataclass
+class Measured:
+    """The content of a journal.
+
+    Attributes:
+        header: what the session was asked and ran on.
+        sizing: cell position -> its sizing record.
+        plan: the main stage's block counts, once the pilot has set them.
+        dropped: cause -> count.
+        blocks: the records of the measured blocks, as they came.
+    """
+
+    header: dict[str, Any]
+    sizing: dict[int, dict[str, Any]] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Journal:
+    """An open journal. Make one with `create` or `reopen`.
+
+    Raises:
+        OutputError: a line cannot be written, for example because the disk is full.
+    """
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path = path
+        self._handle = handle
+
+    @classmethod
+    def create(cls, path: Path, header: Mapping[str, Any], *, force: bool = False) -> Journal:
+        """Start a journal.
+
+        Raises:
+            OutputExistsError: there is one already and *force* is false.
+        """
+        how = os.O_TRUNC if force else os.O_EXCL
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | how, 0o666)
+        except FileExistsError as error:
+            raise OutputExistsError(
+                f"{path} holds an unfinished session; give --resume to go on with it, or "
+                "--force to discard it"
+            ) from error
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        journal = cls(path, handle)
+        journal._write({"schema": SCHEMA, "version": VERSION, "header": dict(header)})
+        return journal
+
+    @classmethod
+    def reopen(cls, path: Path) -> tuple[Journal, Measured]:
+        """Read a journal, cut off a torn last line, and open it to go on.
+
+        Raises:
+            InputFileError: there is none.
+            FileFormatError: it is no journal of this version, or damaged before its end.
+        """
+        measured, whole_bytes = _read(path)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+            os.ftruncate(handle, whole_bytes)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return cls(path, handle), measured
+
+    def append(self, kind: Kind, record: Mapping[str, Any]) -> None:
+        """Write one record and wait until the disk has it."""
+        self._write({"kind": kind, **record})
+
+    def close(self) -> None:
+        """Close the file; what it holds stays."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._handle, line) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise unless a session may go on: everything that decides what is measured is equal.
+
+    Raises:
+        FileFormatError: naming the first entry that differs, and both values.
+    """
+    before = json.loads(json.dumps(before))
+    now = json.loads(json.dumps(now))
+    for key in sorted({*before, *now}):
+        was, this = before.get(key), now.get(key)
+        if was == this:
+            continue
+        where = key
+        if isinstance(was, dict) and isinstance(this, dict):
+            inner = next(k for k in sorted({*was, *this}) if was.get(k) != this.get(k))
+            where, was, this = f"{key}.{inner}", was.get(inner), this.get(inner)
+        raise FileFormatError(
+            f"{path} cannot be resumed: its {where} is {_short(was)}, now it is {_short(this)}; "
+            "profile with the same, or give --force without --resume to begin again"
+        )
+
+
+def _read(path: Path) -> tuple[Measured, int]:
+    if not path.exists():
+        raise InputFileError(f"there is nothing to resume: {path} does not exist")
+    content = read_bytes(path)
+    whole_bytes = content.rfind(b"\n") + 1
+    lines = content[:whole_bytes].splitlines()
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if number and number == len(lines) - 1:
+                whole_bytes -= len(line) + 1
+                break
+            raise FileFormatError(f"{path}, line {number + 1} is damaged: {error}") from error
+        records.append(record)
+    if not records or records[0].get("schema") != SCHEMA:
+        raise FileFormatError(f"{path} is not a journal; give --force to begin again")
+    if records[0].get("version") != VERSION:
+        raise FileFormatError(
+            f"{path} has journal version {records[0].get('version')!r}; this release reads "
+            f"version {VERSION}: finish it with the release that wrote it"
+        )
+    return _sort(path, records), whole_bytes
+
+
+def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:
+    measured = Measured(dict(records[0]["header"]))
+    for number, record in enumerate(records[1:], start=2):
+        kind = record.pop("kind", None)
+        if kind not in _KINDS:
+            raise FileFormatError(f"{path}, line {number}: unknown record {kind!r}")
+        if kind == "sizing":
+            measured.sizing[int(record["cell"])] = record
+        elif kind == "plan":
+            measured.plan = record
+        elif kind == "dropped":
+            measured.dropped[str(record["cause"])] += 1
+        else:
+            measured.blocks.append(record)
+    return measured
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; what it holds is kept: free space or "
+        "mend the folder, then give --resume"
+    )
