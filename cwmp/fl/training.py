@@ -1,0 +1,245 @@
+"""Local training and evaluation: pure functions of a `ModelState`, whatever the engine.
+
+The model's parameters are views into one flat tensor, and so are their gradients: a step of
+SGD is then one vector operation whatever the number of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.errors import InputError
+from profiler.layers import LayerInfo, layers_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What a model is made of, apart from its code.
+
+    Attributes:
+        parameters: trainable tensors by the names of `profiler.layers.layers_of`, float32.
+        buffers: floating-point buffers (BatchNorm's running statistics), float32.
+    """
+
+    parameters: Arrays
+    buffers: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlan:
+    """How a client trains: SGD with momentum from zero, v <- m v + g; w <- w - lr v."""
+
+    epochs: int = 1
+    batch_size: int = 32
+    lr: float = 0.05
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                f"local training needs at least 1 epoch and 1 example a batch, got "
+                f"{self.epochs} and {self.batch_size}"
+            )
+        if not (np.isfinite(self.lr) and self.lr > 0) or not 0 <= self.momentum < 1:
+            raise InputError(
+                f"the learning rate must be positive and the momentum in [0, 1), got "
+                f"{self.lr} and {self.momentum}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What a client has after training.
+
+    Attributes:
+        delta: local minus received parameters, by layer.
+        buffers: the local buffers.
+        batches: examples in each step taken.
+        loss: mean training loss over the steps.
+    """
+
+    delta: Arrays
+    buffers: Arrays
+    batches: tuple[int, ...]
+    loss: float
+
+
+class Trainer:
+    """A model made ready to be loaded, trained and evaluated many times.
+
+    Args:
+        model: float32 parameters and floating-point buffers, on the CPU.
+        plan: how clients train.
+
+    Raises:
+        InputError: the model holds parameters that are not float32.
+    """
+
+    def __init__(self, model: nn.Module, plan: LocalPlan) -> None:
+        import torch
+
+        self.model = model
+        self.plan = plan
+        self.layers: tuple[LayerInfo, ...] = layers_of(model)
+        for layer in self.layers:
+            if layer.dtype != "float32":
+                raise InputError(
+                    f"layer {layer.name!r} is {layer.dtype}; federated runs take float32 models"
+                )
+        tensors = dict(model.named_parameters())
+        size = sum(layer.parameters for layer in self.layers)
+        self._flat, self._gradient = torch.zeros(size), torch.zeros(size)
+        self._views: dict[str, Tensor] = {}
+        start = 0
+        for layer in self.layers:
+            stop = start + layer.parameters
+            view = self._flat[start:stop].view(layer.shape)
+            tensor = tensors[layer.name]
+            view.copy_(tensor.detach())
+            tensor.data = view
+            tensor.grad = self._gradient[start:stop].view(layer.shape)
+            self._views[layer.name] = view
+            start = stop
+        self._buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+
+    @property
+    def buffer_entries(self) -> int:
+        """Floating-point buffer entries, sent whole with every message."""
+        return sum(buffer.numel() for buffer in self._buffers.values())
+
+    def state(self) -> ModelState:
+        """A copy of the model as it stands."""
+        return ModelState(_copies(self._views), _copies(self._buffers))
+
+    def train(
+        self, state: ModelState, x: Tensor, y: Tensor, generator: np.random.Generator
+    ) -> LocalResult:
+        """Local SGD from *state* on examples *x*, *y*.
+
+        Args:
+            state: where training starts; left as it is.
+            x: float32, shape (n, ...).
+            y: int64, shape (n,).
+            generator: draws the order of examples, and the seed of what the model itself draws
+                (dropout): equal generators give bit-equal results.
+
+        Raises:
+            InputError: the model cannot be trained on these examples.
+        """
+        import torch
+
+        self._load(state)
+        self.model.train()
+        start = self._flat.clone()
+        velocity = torch.zeros_like(self._flat) if self.plan.momentum else None
+        losses, batches = [], []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.integers(2**63)))
+            for _ in range(self.plan.epochs):
+                order = torch.from_numpy(generator.permutation(len(y)))
+                shuffled_x, shuffled_y = x[order], y[order]
+                for part in _batches(len(y), self.plan.batch_size):
+                    losses.append(self._step(shuffled_x[part], shuffled_y[part], velocity))
+                    batches.append(part.stop - part.start)
+        change = self._flat - start
+        return LocalResult(
+            delta=self._split(change),
+            buffers=_copies(self._buffers),
+            batches=tuple(batches),
+            loss=float(torch.stack(losses).mean()),
+        )
+
+    def evaluate(self, state: ModelState, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """(accuracy, mean cross-entropy) of *state* on *x*, *y*."""
+        import torch
+        from torch.nn import functional
+
+        self._load(state)
+        self.model.eval()
+        right, loss = 0, 0.0
+        with torch.no_grad():
+            for images, labels in zip(torch.split(x, 1000), torch.split(y, 1000), strict=True):
+                scores = self.model(images)
+                right += int((scores.argmax(dim=1) == labels).sum())
+                loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+        return right / len(y), loss / len(y)
+
+    def _load(self, state: ModelState) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, view in self._views.items():
+                view.copy_(torch.from_numpy(state.parameters[name]))
+            for name, buffer in self._buffers.items():
+                buffer.copy_(torch.from_numpy(state.buffers[name]))
+
+    def _step(self, x: Tensor, y: Tensor, velocity: Tensor | None) -> Tensor:
+        from torch.nn import functional
+
+        self._gradient.zero_()
+        try:
+            loss = functional.cross_entropy(self.model(x), y)
+        except (ValueError, RuntimeError, IndexError) as error:  # a model that does not fit
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{type(self.model).__name__} cannot be trained on a batch of shape "
+                f"{tuple(x.shape)}: {reason}"
+            ) from error
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        step = self._gradient
+        if velocity is not None:
+            step = velocity.mul_(self.plan.momentum).add_(self._gradient)
+        self._flat.add_(step, alpha=-self.plan.lr)
+        return loss.detach()
+
+    def _split(self, flat: Tensor) -> dict[str, NDArray[np.float32]]:
+        whole: NDArray[np.float32] = flat.numpy()
+        parts, start = {}, 0
+        for layer in self.layers:
+            parts[layer.name] = whole[start : start + layer.parameters].reshape(layer.shape)
+            start += layer.parameters
+        return parts
+
+
+@contextmanager
+def threads_for(parameters: int) -> Iterator[None]:
+    """One thread while a small model trains: starting more costs more than they save."""
+    import torch
+
+    before = torch.get_num_threads()
+    if parameters < 1_000_000:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.detach().float().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _batches(examples: int, size: int) -> Iterator[slice]:
+    """Slices of *size*; a last one of a single example joins the one before.
+
+    BatchNorm cannot normalise a single example.
+    """
+    start = 0
+    while start < examples:
+        stop = min(start + size, examples)
+        if size > 1 and examples - stop == 1:
+            stop = examples
+        yield slice(start, stop)
+        start = stop
