@@ -1,0 +1,83 @@
+"""Spend joules on the entries of a model update that are worth them.
+
+Every public name stands here and is loaded when it is first used, so that ``import cwmp``
+costs nothing::
+
+    from cwmp import CostFile, CostWeighted
+
+    costs = CostFile.load("costs.json")
+    selection = CostWeighted(costs).select(update, budget_j=0.002)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from costmodels.costfile import CostFile
+    from cwmp.bounds import (
+        captured_bound,
+        cost_spread,
+        fractional_knapsack_bound,
+        predicted_gain,
+    )
+    from cwmp.budget import Budget
+    from cwmp.codec import decode, encode
+    from cwmp.payload import DecodedPayload, PayloadLayout
+    from cwmp.selection import LayerSelection, Selection
+    from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
+    from cwmp.selectors.base import Selector
+    from cwmp.selectors.costs import LayerPrice, SelectionCosts
+
+__all__ = [
+    "Budget",
+    "CostFile",
+    "CostWeighted",
+    "DecodedPayload",
+    "Dense",
+    "LayerPrice",
+    "LayerSelection",
+    "PayloadLayout",
+    "RandomK",
+    "Selection",
+    "SelectionCosts",
+    "Selector",
+    "TopK",
+    "captured_bound",
+    "cost_spread",
+    "decode",
+    "encode",
+    "fractional_knapsack_bound",
+    "make_selector",
+    "predicted_gain",
+]
+
+_HOMES = {
+    "costmodels.costfile": ("CostFile",),
+    "cwmp.bounds": (
+        "captured_bound",
+        "cost_spread",
+        "fractional_knapsack_bound",
+        "predicted_gain",
+    ),
+    "cwmp.budget": ("Budget",),
+    "cwmp.codec": ("decode", "encode"),
+    "cwmp.payload": ("DecodedPayload", "PayloadLayout"),
+    "cwmp.selection": ("LayerSelection", "Selection"),
+    "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),
+    "cwmp.selectors.base": ("Selector",),
+    "cwmp.selectors.costs": ("LayerPrice", "SelectionCosts"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,19 +1,45 @@
-"""Selection to bytes and back.
+"""What a message holds, and how many bytes it takes; `cwmp.codec` writes and reads it.
 
 One message holds, for each touched layer, either all of it (``dense``) or the kept entries
 (``sparse``: indices as the smaller of a bitmap and 32-bit integers, then values), then the
-model's buffers, whole. All integers are little-endian.
+model's buffers, whole. All integers are little-endian::
+
+    message  = header (24), layer..., buffers (only if the model has any)
+    header   = magic "CWMP", version u8, value code u8, flags u16, touched layers u32,
+               layout fingerprint (8), CRC-32 of everything else u32
+    layer    = layer number u32, entries k u32, code u8, zero (3), indices, values
+    buffers  = 0xFFFFFFFF u32, entries u32, code u8, zero (3), float32 values
+    code     = 0 dense (k = n, no indices), 1 bitmap (least bit first), 2 integers u32,
+               3 buffers
+
+There is one encoding for each selection: layers in the layout's order, indices ascending,
+the smaller index code (integers when equal), padding bits zero.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cwmp.selection import Form
+from cwmp.selection import Form, LayerSelection
+from profiler.errors import InputError
 
 HEADER_BYTES = 24
 LAYER_HEADER_BYTES = 12
+MAX_ENTRIES = 2**31
+
+ValueType = Literal["float16", "float32", "float64"]
+VALUE_BYTES: Mapping[ValueType, int] = {"float16": 2, "float32": 4, "float64": 8}
+
+Shape = tuple[int, ...]
 
 
 def layer_bytes(
@@ -34,3 +60,77 @@ def layer_bytes(
 def buffer_bytes(entries: int, value_bytes: int = 4) -> int:
     """Bytes that a model's buffers (BatchNorm statistics) take; 0 when it has none."""
     return LAYER_HEADER_BYTES + value_bytes * entries if entries else 0
+
+
+@dataclass(frozen=True)
+class PayloadLayout:
+    """What sender and receiver agree on: the model's layers and buffers, and the value type.
+
+    Attributes:
+        layers: layer name -> shape, in the model's order.
+        buffers: buffer name -> shape, in the model's order; always sent as float32.
+        value_type: the type of the layers' values on the wire.
+
+    Raises:
+        InputError: a layer without entries or with more than 2^31, or an unknown value type.
+
+    >>> PayloadLayout({"conv.weight": (8, 3, 3, 3), "conv.bias": (8,)}).max_bytes
+    972
+    """
+
+    layers: Mapping[str, Shape]
+    buffers: Mapping[str, Shape] = field(default_factory=dict)
+    value_type: ValueType = "float32"
+
+    def __post_init__(self) -> None:
+        if self.value_type not in VALUE_BYTES:
+            known = ", ".join(VALUE_BYTES)
+            raise InputError(f"values cannot be sent as {self.value_type!r}; choose from {known}")
+        if not self.layers:
+            raise InputError("a payload layout needs at least one layer")
+        for name, shape in (*self.layers.items(), *self.buffers.items()):
+            if not 0 < prod(shape) <= MAX_ENTRIES:
+                raise InputError(
+                    f"{name!r} of shape {tuple(shape)} has {prod(shape)} entries; "
+                    "a payload carries 1 to 2^31 of a tensor: split it"
+                )
+        if self.buffer_entries > MAX_ENTRIES:
+            raise InputError(f"{self.buffer_entries} buffer entries; a payload carries 2^31")
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """8 bytes that differ between layouts: the start of a SHA-256 over names and shapes."""
+        content = [[[name, *shape] for name, shape in part.items()] for part in self._parts]
+        return hashlib.sha256(json.dumps([content, self.value_type]).encode()).digest()[:8]
+
+    @property
+    def value_bytes(self) -> int:
+        return VALUE_BYTES[self.value_type]
+
+    @property
+    def buffer_entries(self) -> int:
+        return sum(prod(shape) for shape in self.buffers.values())
+
+    @cached_property
+    def max_bytes(self) -> int:
+        """The size of the largest message of this layout: every entry in its sparse form."""
+        sizes = (prod(shape) for shape in self.layers.values())
+        layers = sum(int(layer_bytes(n, n, "sparse", self.value_bytes)) for n in sizes)
+        return HEADER_BYTES + layers + buffer_bytes(self.buffer_entries)
+
+    @property
+    def _parts(self) -> tuple[Mapping[str, Shape], Mapping[str, Shape]]:
+        return self.layers, self.buffers
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPayload:
+    """What a message held.
+
+    Attributes:
+        layers: the touched layers, in the layout's order; a dense layer holds all its entries.
+        buffers: name -> float32 array of the buffer's shape; empty when the layout has none.
+    """
+
+    layers: tuple[LayerSelection, ...]
+    buffers: Mapping[str, NDArray[np.float32]]

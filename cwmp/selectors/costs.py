@@ -60,6 +60,12 @@ class LayerPrice:
         """c of the score: joules an entry adds at low density, its index included."""
         return self.slope_j[0] + self.byte_j * (self.value_bytes + _INDEX_BYTES)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether E(k) = c k: one piece, no fixed cost, no dense form, nothing by the byte."""
+        free = self.fixed_j == (0.0,) and self.byte_j == 0
+        return free and self.dense_j is None
+
     def form_j(self, k: ArrayLike, form: Form) -> NDArray[np.float64]:
         """Joules of *k* entries sent and applied in *form*, elementwise; 0 at k = 0."""
         amounts = np.asarray(k, dtype=np.int64)
@@ -147,6 +153,11 @@ class SelectionCosts:
     def cheapest_j(self) -> float:
         """Joules of the cheapest selection that is not empty."""
         return self.message_j + min(float(layer.energy_j(1)) for layer in self.layers)
+
+    @cached_property
+    def tables(self) -> tuple[NDArray[np.float64], ...]:
+        """E_l(k) for k = 0..n_l, one array a layer; for rules that look at every k."""
+        return tuple(layer.energy_j(np.arange(layer.parameters + 1)) for layer in self.layers)
 
     def energy_j(self, counts: Sequence[int] | NDArray[np.int64]) -> float:
         """Declared joules of keeping ``counts[l]`` entries in layer l; 0 for nothing at all."""

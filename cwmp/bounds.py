@@ -1,0 +1,184 @@
+"""What a budget can capture at most, the price of energy, and what a spread of costs allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from costmodels.costfile import CostFile
+from cwmp.kernels.dual import curves_of, minimise_dual
+from cwmp.kernels.reference import score_order
+from cwmp.selectors.cost_weighted import CostWeighted
+from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.fit import affordable, prepared
+from cwmp.selectors.top_k import TopK
+from cwmp.selectors.updates import AnyUpdate, read_update
+from profiler.errors import InputError, UpdateError
+
+
+def captured_bound(
+    update: AnyUpdate, costs: CostFile | SelectionCosts, budget_j: float
+) -> tuple[float, float]:
+    """An upper limit on the sum of g^2 that any selection within *budget_j* captures.
+
+    It is the minimum over the price of energy of the Lagrangian dual, see
+    `cwmp.kernels.dual.minimise_dual`, with fixed costs and byte sizes taken exactly. Layers
+    of which the budget does not pay for one entry are left out.
+
+    Returns:
+        The bound, and the price in g^2 per joule at which it is reached.
+
+    Raises:
+        BudgetError, LayerMismatchError, UpdateError: as for selection.
+    """
+    costs = prepared(costs)
+    flat = read_update(update, costs)
+    costs.check_budget(budget_j)
+    by_size = score_order(flat.magnitudes, flat.layer_of, np.ones(len(costs.layers)))
+    order = affordable(by_size, flat, costs, budget_j)
+    curves = curves_of(order, flat.magnitudes, flat.layer_of, costs)
+    point = minimise_dual(curves, costs.message_j, budget_j)
+    return point.bound, point.price
+
+
+def fractional_knapsack_bound(
+    squares: ArrayLike, entry_j: ArrayLike, budget_j: float
+) -> tuple[float, float]:
+    """The same for linear costs in closed form: Dantzig's bound of the 0-1 knapsack.
+
+    Entries that cost more than the budget are dropped; the rest are taken by falling
+    g^2 / c until the budget is spent, the last one in part. ``captured_bound`` must agree.
+
+    Args:
+        squares: g^2 of each entry; shape (N,).
+        entry_j: joules of each entry, positive; shape (N,).
+        budget_j: joules, the message's own charge taken off.
+
+    Returns:
+        The bound, and g^2 / c of the entry in part (0 if all fit).
+    """
+    gain = np.asarray(squares, dtype=np.float64)
+    cost = np.asarray(entry_j, dtype=np.float64)
+    gain, cost = gain[cost <= budget_j], cost[cost <= budget_j]
+    order = np.argsort(-gain / cost, kind="stable")
+    bound, left_j = 0.0, budget_j
+    for entry in order:
+        if cost[entry] > left_j:
+            price = float(gain[entry] / cost[entry])
+            return bound + price * left_j, price
+        bound += float(gain[entry])
+        left_j -= float(cost[entry])
+    return bound, 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CostSpread:
+    """How much an entry's joules differ within a model: what cost-weighted selection lives on.
+
+    Attributes:
+        lowest_j, median_j, highest_j: marginal joules of an entry, layers counted once.
+        ratio: highest over lowest.
+        weighted_variation: standard deviation over mean, entries counted once.
+        fixed_entries: the median over layers of the joules of opening the layer, in entries.
+    """
+
+    lowest_j: float
+    median_j: float
+    highest_j: float
+    ratio: float
+    weighted_variation: float
+    fixed_entries: float
+
+
+def cost_spread(costs: CostFile | SelectionCosts) -> CostSpread:
+    """The spread of the marginal costs over a model's layers, and the weight of fixed costs."""
+    costs = prepared(costs)
+    marginal_j = np.array([layer.marginal_j for layer in costs.layers])
+    opening_j = np.array([float(layer.energy_j(1)) for layer in costs.layers]) - marginal_j
+    entries = np.array([layer.parameters for layer in costs.layers], dtype=np.float64)
+    mean = np.average(marginal_j, weights=entries)
+    variance = np.average((marginal_j - mean) ** 2, weights=entries)
+    return CostSpread(
+        lowest_j=float(marginal_j.min()),
+        median_j=float(np.median(marginal_j)),
+        highest_j=float(marginal_j.max()),
+        ratio=float(marginal_j.max() / marginal_j.min()),
+        weighted_variation=float(np.sqrt(variance) / mean),
+        fixed_entries=float(np.median(np.maximum(opening_j, 0) / marginal_j)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedGain:
+    """What CWMP and Top-K capture at equal joules.
+
+    Attributes:
+        captured, topk_captured: sum of g^2.
+        bound: the most that any selection captures.
+        total: sum of g^2 over all entries.
+        basis: in a few words, the update it was computed on.
+    """
+
+    captured: float
+    topk_captured: float
+    bound: float
+    total: float
+    basis: str
+
+    @property
+    def gain(self) -> float:
+        """CWMP's captured sum over Top-K's; 1 means that the costs leave nothing to win."""
+        return self.captured / self.topk_captured
+
+
+def predicted_gain(
+    costs: CostFile | SelectionCosts,
+    update: AnyUpdate | None = None,
+    budget_fraction: float = 0.05,
+    *,
+    generator: np.random.Generator | None = None,
+) -> PredictedGain:
+    """What the spread of *costs* lets CWMP capture over Top-K at equal joules.
+
+    It is not a formula: both selectors run, on *update* or on one drawn from a Laplace
+    distribution of the same scale in every layer (a real update's layers differ in scale, so
+    an update in hand says more).
+
+    Args:
+        costs: the costs of a model's layers.
+        update: an update of that model; ``None`` draws one from *generator*.
+        budget_fraction: of the dense cost, in (0, 1].
+        generator: needed, seeded, where there is no update.
+
+    Raises:
+        BudgetError: the budget opens no layer.
+        InputError: neither an update nor a generator.
+        UpdateError: an update of zeros.
+    """
+    costs = prepared(costs)
+    basis = "the given update"
+    if update is None:
+        if generator is None:
+            raise InputError("pass an update, or a seeded generator to draw one from")
+        update, basis = _laplace(costs, generator), "a Laplace draw, one scale for all layers"
+    budget_j = budget_fraction * costs.dense_j
+    weighted = CostWeighted(costs).select(update, budget_j)
+    top = TopK(costs).select(update, budget_j)
+    if weighted.bound is None or top.captured == 0:
+        raise UpdateError("the update is zero everywhere: there is nothing to capture")
+    return PredictedGain(
+        captured=weighted.captured,
+        topk_captured=top.captured,
+        bound=weighted.bound,
+        total=weighted.total,
+        basis=basis,
+    )
+
+
+def _laplace(
+    costs: SelectionCosts, generator: np.random.Generator
+) -> Mapping[str, NDArray[np.float64]]:
+    return {layer.name: generator.laplace(size=layer.shape) for layer in costs.layers}

@@ -1,0 +1,1 @@
+"""The hot loops, and the slow, obvious functions that they are tested against."""

@@ -1,0 +1,38 @@
+"""Dense: everything, what a budget of 100 % pays for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from costmodels.costfile import CostFile
+from cwmp.selection import Selection
+from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.fit import prepared, selection_of
+from cwmp.selectors.updates import AnyUpdate, read_update
+from profiler.errors import BudgetError
+
+
+class Dense:
+    """Keep every entry, zeros included, at ``costs.dense_j`` joules."""
+
+    name = "dense"
+
+    def __init__(self, costs: CostFile | SelectionCosts) -> None:
+        self.costs = prepared(costs)
+
+    def select(
+        self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
+    ) -> Selection:
+        """See `cwmp.selectors.base.Selector.select`; *generator* is not used.
+
+        Raises:
+            BudgetError: *budget_j* is less than the dense cost, on top of the usual.
+        """
+        flat = read_update(update, self.costs)
+        self.costs.check_budget(budget_j)
+        if budget_j < self.costs.dense_j:
+            raise BudgetError(
+                f"infeasible: dense sends everything for {self.costs.dense_j:.4g} J; "
+                f"the budget is {budget_j:.4g} J"
+            )
+        return selection_of(np.arange(flat.magnitudes.size), flat, self.costs, budget_j)
