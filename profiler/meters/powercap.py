@@ -1,0 +1,161 @@
+"""The kernel's powercap tree: which zones there are, and which of them add up.
+
+A package contains its cores and uncore, not its memory; ``psys`` contains everything;
+``intel-rapl-mmio`` shows the packages a second time; a few boards show one counter under
+several dies. Only packages and their memory are counted by default.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from profiler.meters.base import Rail
+
+_ZONE = re.compile(r"^intel-rapl(?P<mmio>-mmio)?:(?P<top>\d+)(?::(?P<sub>\d+))?$")
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """One powercap zone: its folder and the rail it makes."""
+
+    path: Path
+    rail: Rail
+
+    @property
+    def energy_path(self) -> Path:
+        """The counter, in microjoules."""
+        return self.path / "energy_uj"
+
+    @property
+    def range_path(self) -> Path:
+        """The value at which the counter wraps, in microjoules."""
+        return self.path / "max_energy_range_uj"
+
+
+def scan(powercap: Path) -> tuple[Zone, ...]:
+    """Every RAPL zone under *powercap*, packages first, each with a unique rail name.
+
+    Names come from the ``name`` files; the number of a zone is not that of its socket.
+    """
+    found = {}
+    for pattern in ("intel-rapl*:*/intel-rapl*:*", "intel-rapl*:*"):
+        for folder in powercap.glob(pattern):
+            match = _ZONE.match(folder.name)
+            if match and (folder / "energy_uj").exists():
+                top, sub = int(match["top"]), int(match["sub"] or -1)
+                found[bool(match["mmio"]), top, sub] = folder
+    zones: dict[tuple[bool, int, int], Zone] = {}
+    for key in sorted(found):
+        mmio, top, sub = key
+        parent = zones.get((mmio, top, -1)) if sub >= 0 else None
+        taken = {zone.rail.name for zone in zones.values()}
+        rail = _rail(_name(found[key]), parent.rail.name if parent else None, mmio, taken)
+        zones[key] = Zone(found[key], replace(rail, name=_unique(rail.name, taken)))
+    return without_mirrors(zones.values())
+
+
+def without_mirrors(zones: Iterable[Zone]) -> tuple[Zone, ...]:
+    """*zones* with those that show a sibling's counter taken out of the counted set.
+
+    Two counters of one domain that agree in every digit, and are not 0, are one counter.
+    """
+    kept: list[Zone] = []
+    for zone in zones:
+        twin = next((other for other in kept if _same_counter(zone, other)), None)
+        if twin is not None:
+            rail = replace(
+                zone.rail, counted=False, excluded_because=f"shows {twin.rail.name}'s counter"
+            )
+            zone = replace(zone, rail=rail)
+        kept.append(zone)
+    return tuple(kept)
+
+
+def absence(powercap: Path, virtual: str | None) -> tuple[str, str]:
+    """Why *powercap* shows no zone, and what to do about it.
+
+    Args:
+        powercap: the folder that was searched.
+        virtual: the hypervisor's name, or ``None`` on a bare machine.
+    """
+    names = sorted(path.name for path in powercap.glob("intel-rapl*"))
+    dangling = [name for name in names if not (powercap / name).exists()]
+    if dangling:
+        return (
+            f"{powercap / dangling[0]} leads nowhere: a container masks the counters",
+            "mount the host's /sys read-only (-v /sys:/host/sys:ro) and set CWMP_SYSFS=/host/sys",
+        )
+    if virtual:
+        return (
+            f"a virtual machine exposes no counter ({virtual})",
+            "measure on the machine itself, or use --meter modelled",
+        )
+    if platform.machine() not in ("x86_64", "AMD64", "i386", "i686"):
+        return (
+            f"RAPL is a counter of x86 processors; this is {platform.machine()}",
+            "use a meter of the board, or --meter modelled",
+        )
+    what = "has no intel-rapl zone" if powercap.is_dir() else "does not exist"
+    return f"{powercap} {what}: no driver is loaded", "sudo modprobe intel_rapl_msr"
+
+
+def permission_remedy(powercap: Path) -> str:
+    """How to let this user read the counters: once, and at every boot."""
+    return (
+        "let users read the counters now, and at every boot by the udev rule:\n"
+        f"sudo chmod o+r {powercap}/intel-rapl:*/energy_uj\n"
+        'KERNEL=="intel-rapl:*", RUN+="/bin/chmod o+r %S%p/energy_uj"\n'
+        "(the second line goes into /etc/udev/rules.d/70-rapl.rules)"
+    )
+
+
+def _rail(name: str, parent: str | None, mmio: bool, taken: set[str]) -> Rail:
+    """The rail of a zone called *name* under the rail *parent*, beside those *taken*."""
+    if parent is None:
+        rail_name, domain = name, "package" if name.startswith("package") else name
+    else:
+        # package-0-die-1 has dram-0-die-1
+        rail_name, domain = f"{name}-{parent.partition('package-')[2] or parent}", name
+    because = None
+    if mmio and rail_name in taken:
+        because = f"mirrors {rail_name}"
+    elif parent is None and domain != "package":
+        because = "contains the packages" if name == "psys" else "may overlap with the packages"
+    elif parent is not None and domain != "dram":
+        inside = "lies inside" if name in ("core", "uncore") else "may overlap with"
+        because = f"{inside} {parent}"
+    return Rail(f"mmio-{rail_name}" if mmio else rail_name, domain, because is None, because)
+
+
+def _name(folder: Path) -> str:
+    try:
+        return (folder / "name").read_text().strip() or folder.name
+    except (OSError, UnicodeDecodeError):
+        return folder.name
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}.{number}"
+    return candidate
+
+
+def _same_counter(zone: Zone, other: Zone) -> bool:
+    if not (zone.rail.counted and other.rail.counted and zone.rail.domain == other.rail.domain):
+        return False
+    try:
+        # One counter may step between the two reads, so a difference is looked at again.
+        for _ in range(_ATTEMPTS):
+            one, two = (each.energy_path.read_bytes().strip() for each in (zone, other))
+            if one == two:
+                return one.strip(b"0") != b""
+    except OSError:
+        return False
+    return False
