@@ -52,11 +52,6 @@ def curves_of(
     ]
 
 
-def gain_of(counts: Integers, curves: list[Curve]) -> float:
-    """What the best ``counts[l]`` entries of each layer capture together."""
-    return sum(float(curve.gain[k]) for curve, k in zip(curves, counts, strict=True))
-
-
 @dataclass(frozen=True, slots=True)
 class DualPoint:
     """The minimum of the Lagrangian dual.
@@ -65,11 +60,14 @@ class DualPoint:
         bound: no selection within the budget captures more.
         price: the smallest price, in g^2 per joule, at which the layers' own best counts fit.
         counts: those counts.
+        overspent: the best counts just below the price, which do not fit; `counts` again
+            where everything fits.
     """
 
     bound: float
     price: float
     counts: Integers
+    overspent: Integers
 
 
 def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> DualPoint:
@@ -93,7 +91,8 @@ def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> Dua
 
     everything = _best_counts(0.0, curves)
     if fits(everything):
-        return DualPoint(_dual(0.0, curves, budget_j - message_j), 0.0, everything)
+        bound = _dual(0.0, curves, budget_j - message_j)
+        return DualPoint(bound, 0.0, everything, everything)
     best_ratios = [(c.gain[1:] / c.energy_j[1:]).max() for c in curves if c.ranked.size]
     high = 2 * float(max(best_ratios))  # nothing is worth this price
     low = high * _PRICE_RANGE
@@ -106,7 +105,7 @@ def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> Dua
         else:
             low = middle
     bound = min(_dual(price, curves, budget_j - message_j) for price in (0.0, low, high))
-    return DualPoint(bound, high, _best_counts(high, curves))
+    return DualPoint(bound, high, _best_counts(high, curves), _best_counts(low, curves))
 
 
 def _best_counts(price: float, curves: list[Curve]) -> Integers:
@@ -120,12 +119,8 @@ def _dual(price: float, curves: list[Curve], spendable_j: float) -> float:
 
     A cumulative sum of n terms errs by at most n epsilon of what the terms add up to.
     """
-    counts = _best_counts(price, curves)
-    priced = [
-        float(curve.gain[k] - price * curve.energy_j[k])
-        for curve, k in zip(curves, counts, strict=True)
-    ]
-    terms = sum(curve.gain.size for curve in curves)
-    rounding = terms * float(np.finfo(np.float64).eps)
-    scale = price * spendable_j + gain_of(counts, curves)
-    return price * spendable_j + sum(priced) + rounding * scale
+    pairs = list(zip(curves, _best_counts(price, curves), strict=True))
+    gained = sum(float(curve.gain[k]) for curve, k in pairs)
+    priced = sum(float(curve.gain[k] - price * curve.energy_j[k]) for curve, k in pairs)
+    rounding = sum(curve.gain.size for curve in curves) * float(np.finfo(np.float64).eps)
+    return price * spendable_j + priced + rounding * (price * spendable_j + gained)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from costmodels.costfile import CostFile
-from cwmp.kernels.dual import Curve, DualPoint, curves_of, gain_of, minimise_dual
+from cwmp.kernels.dual import Curve, DualPoint, curves_of, minimise_dual
 from cwmp.kernels.reference import Integers, largest_prefix, layer_weights, score_order
 from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
@@ -29,9 +29,10 @@ class CostWeighted:
     (2, 1), the default, is greedy for sum g^2 and carries a bound that holds for every
     selection within the budget. Where E_l(k) is linear it is the longest prefix of the score,
     at most one entry's g^2 short of the best. Where opening a layer has a fixed cost, or bytes
-    depend on the density, it is the better of that prefix and of what the price of energy
-    selects: each layer's own best count at the smallest price that fits, the rest of the
-    budget spent by score in the layers that are open. A gap to the bound can remain.
+    depend on the density, it is the best of three: that prefix; what the price of energy
+    selects, which is each layer's own best count at the smallest price that fits, with the
+    rest of the budget spent by score in the layers that are open; and the prefix over the
+    layers that are open just below that price. A gap to the bound can remain.
 
     (1, 1) is the score as the paper is reported, (1, 0) is Top-K. They are prefixes of their
     order and carry no bound: the one on sum g^2 is not what they aim for ((1, 1) is greedy
@@ -77,28 +78,38 @@ class CostWeighted:
             return selection_of(prefix, flat, self.costs, budget_j)
         curves = curves_of(order, flat.magnitudes, flat.layer_of, self.costs)
         dual = minimise_dual(curves, self.costs.message_j, budget_j)
+        candidates = [prefix]
         if not all(layer.is_linear for layer in self.costs.layers):
-            prefix = self._better(prefix, order, flat, curves, dual, budget_j)
-        return selection_of(prefix, flat, self.costs, budget_j, bound=dual.bound, price=dual.price)
+            candidates += self._priced(order, flat, curves, dual, budget_j)
+        return _best(
+            [
+                selection_of(kept, flat, self.costs, budget_j, bound=dual.bound, price=dual.price)
+                for kept in candidates
+            ]
+        )
 
-    def _better(
+    def _priced(
         self,
-        prefix: Integers,
         order: Integers,
         flat: FlatUpdate,
         curves: list[Curve],
         dual: DualPoint,
         budget_j: float,
-    ) -> Integers:
-        """The better of *prefix* and what the price selects, filled up."""
-        base = dual.counts
+    ) -> tuple[Integers, Integers]:
+        """What the price selects, filled up; and the prefix over one layer more at the margin."""
+        layer_of, base = flat.layer_of, dual.counts
         chosen = np.concatenate([c.ranked[:k] for c, k in zip(curves, base, strict=True)])
-        open_layers = (base > 0)[flat.layer_of[order]]
-        rest = order[open_layers & ~np.isin(order, chosen)]
-        more = largest_prefix(rest, flat.layer_of, self.costs, budget_j, base)
-        priced = np.concatenate((chosen, rest[:more]))
-        before = np.bincount(flat.layer_of[prefix], minlength=base.size)
-        after = np.bincount(flat.layer_of[priced], minlength=base.size)
-        if gain_of(after, curves) > gain_of(before, curves) * (1 + _NOISE):
-            return priced
-        return prefix
+        rest = order[(base > 0)[layer_of[order]] & ~np.isin(order, chosen)]
+        more = largest_prefix(rest, layer_of, self.costs, budget_j, base)
+        wider = order[(dual.overspent > 0)[layer_of[order]]]
+        length = largest_prefix(wider, layer_of, self.costs, budget_j)
+        return np.concatenate((chosen, rest[:more])), wider[:length]
+
+
+def _best(selections: list[Selection]) -> Selection:
+    """The selection that captures most; the earlier one unless by more than rounding."""
+    best = selections[0]
+    for selection in selections[1:]:
+        if selection.captured > best.captured * (1 + _NOISE):
+            best = selection
+    return best
