@@ -1,0 +1,1 @@
+"""Ways to run a federation; each moves bytes and knows no method."""
