@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from profiler.trace import Trace
 
-_KEYS = ["operation", "pattern", "layer", "k", "parameters", "payload_bytes"]
+_KEYS = ["pattern", "layer", "k", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,12 @@ def cell_means(trace: Trace) -> tuple[CellMean, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A cell before its error is known: s^2 of one block is ``None`` for a single block."""
+    """A cell before its error is known.
+
+    The variance of one block is that of the (pilot's) blocks, ``None`` for a single one, and
+    at least what the counter's steps alone account for: blocks that agree to the tick are not
+    exact.
+    """
 
     cell: CellMean
     block_variance: float | None
@@ -127,7 +132,7 @@ def _with_noise_model(operation: str, raw: list[_Raw]) -> list[CellMean]:
     modelled, degrees = _noise_model(operation, raw)
     finished = []
     for item, smooth in zip(raw, modelled, strict=True):
-        own = item.block_variance or item.instrument_variance or smooth
+        own = max(item.block_variance or 0.0, item.instrument_variance) or smooth
         finished.append(
             replace(
                 item.cell,
@@ -149,8 +154,8 @@ def _noise_model(operation: str, raw: list[_Raw]) -> tuple[NDArray[np.float64], 
     """
     from scipy.optimize import nnls
 
-    spread = np.array([item.block_variance or item.instrument_variance for item in raw])
-    known = np.array([item.block_variance is not None or item.instrument_variance > 0 for item in raw])
+    spread = np.array([max(item.block_variance or 0.0, item.instrument_variance) for item in raw])
+    known = np.array([item.block_variance is not None for item in raw]) | (spread > 0)
     if not known.any():
         raise InputError(
             f"every cell of {operation!r} has a single block, so nothing says how uncertain "
@@ -189,4 +194,4 @@ def parse_shape(text: str) -> tuple[int, ...]:
 def _absent(value: object) -> bool:
     import pandas as pd
 
-    return bool(pd.isna(value))  # type: ignore[call-overload]
+    return bool(pd.isna(value))

@@ -80,7 +80,8 @@ class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         design, target = X * row[:, None], y * row
         norm = np.linalg.norm(design, axis=0)
         norm[norm == 0] = 1.0
-        reduced = np.linalg.qr(np.column_stack([design / norm, target]), mode="r")
+        augmented = np.column_stack([design / norm, target])
+        reduced = np.asarray(np.linalg.qr(augmented, mode="r"))
         solution, _ = nnls(reduced[:, :-1], reduced[:, -1])
         self.coef_ = solution / norm
         return self

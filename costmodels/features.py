@@ -14,7 +14,7 @@ log2(1 + tensor bytes / 32 KiB), so that the price of a line may grow with the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -125,13 +125,14 @@ def feature_matrix(
     amounts = np.atleast_1d(np.asarray(k, dtype=np.float64))
     ones = np.ones_like(amounts)
     group = group_of(operation, pattern)
-    tensor_bytes = parameters * item_bytes(dtype)
-    far = np.log2(1.0 + tensor_bytes / NEAR_BYTES)
-    if group == "update":
-        lines = _lines(pattern, amounts, tensor_bytes, item_bytes(dtype))
-        columns = [ones, amounts, lines, lines * far]
-    elif group == "update.dense":
-        columns = [ones, ones * tensor_bytes, ones * tensor_bytes * far]
+    if operation == "update":
+        tensor_bytes = parameters * item_bytes(dtype)
+        far = np.log2(1.0 + tensor_bytes / NEAR_BYTES)
+        if group == "update":
+            lines = _lines(pattern, amounts, tensor_bytes, item_bytes(dtype))
+            columns = [ones, amounts, lines, lines * far]
+        else:
+            columns = [ones, ones * tensor_bytes, ones * tensor_bytes * far]
     elif group == "encode":
         columns = [ones, amounts, ones * parameters]
     elif group == "send":
@@ -154,7 +155,7 @@ def cell_features(cells: Sequence[CellMean]) -> NDArray[np.float64]:
             cell.k,
             parameters=cell.parameters,
             dtype=cell.dtype,
-            macs=cell.macs,
+            macs=None if cell.macs is None else cell.macs / cell.k,
         )
         for cell in cells
     ]
@@ -171,7 +172,3 @@ def _lines(
         return np.ones_like(k)
     # expm1 and log1p keep the k = 1 case at one line for tensors of 10^9 lines
     return np.asarray(-total * np.expm1(k * np.log1p(-1.0 / total)))
-
-
-Predictor = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""k -> E(k)."""

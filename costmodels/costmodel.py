@@ -1,0 +1,119 @@
+"""The cost model: joules a call from an operation's physical features, on one device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from costmodels.costfile import CostFile, Origin
+from costmodels.features import FEATURES_VERSION
+from costmodels.records import Hash, OperationModel, Strict, TraceSource
+from profiler.errors import FileFormatError
+from profiler.files import read_json, write_atomic
+from profiler.layers import LayerInfo
+from profiler.trace import describe
+from profiler.workloads import Cell
+
+SCHEMA: Literal["cwmp.costmodel"] = "cwmp.costmodel"
+VERSION: Literal[1] = 1
+
+
+class CostModel(Strict):
+    """Pooled prices of one device, from `fit_cost_model`. ``load`` and ``save`` are the file.
+
+    The file is JSON with a checksum over its content; nothing in it is ever executed.
+
+    Attributes:
+        features_version: of the feature list that the prices belong to.
+        device, meter, governor: the one device and meter of all its traces.
+        origin: of the traces; what is predicted from them is ``modelled``.
+        seed: of the resamples behind the intervals.
+        data_hash: SHA-256 over the traces' own hashes, in their order.
+        operations: one pooled regression an operation.
+    """
+
+    schema_name: Literal["cwmp.costmodel"] = SCHEMA
+    version: Literal[1] = VERSION
+    features_version: Literal[1] = FEATURES_VERSION
+    created_utc: str
+    device: str
+    meter: str
+    origin: Origin
+    governor: str | None
+    seed: int
+    traces: Annotated[tuple[TraceSource, ...], Field(min_length=1)]
+    data_hash: Hash
+    software: dict[str, str]
+    assumptions: tuple[str, ...] = ()
+    operations: Annotated[tuple[OperationModel, ...], Field(min_length=1)]
+
+    def find(self, group: str) -> OperationModel | None:
+        """The regression of *group*, or ``None`` when the traces did not measure it."""
+        return next((model for model in self.operations if model.group == group), None)
+
+    def predict(
+        self, layers: Sequence[LayerInfo], model_name: str, *, modules: Sequence[Cell] = ()
+    ) -> CostFile:
+        """Costs of a model that was never profiled.
+
+        Args:
+            layers: the model's layers, `profiler.layers.layers_of`.
+            model_name: how the cost file names the model.
+            modules: training steps to price, the cells of `profiler.modules.TrainOperation`;
+                those without multiply-accumulates are left out, and the file says so.
+
+        Raises:
+            InputError: the traces held no ``update`` blocks, or *layers* is empty.
+        """
+        from costmodels.prediction import predict
+
+        return predict(self, layers, model_name, modules)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the model whole or not at all.
+
+        Raises:
+            OutputExistsError: *path* exists and *force* is false.
+        """
+        content = self.model_dump(mode="json")
+        signed = {**content, "checksum": _checksum(content)}
+        text = json.dumps(signed, indent=1, allow_nan=False) + "\n"
+        write_atomic(Path(path), text.encode(), force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CostModel:
+        """Read a cost model.
+
+        Raises:
+            InputFileError: the file is absent or unreadable.
+            FileFormatError: not a cost model, another version, edited, or refused content.
+        """
+        path = Path(path)
+        raw = read_json(path)
+        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
+            raise FileFormatError(f"{path} is not a cost model: its schema is not {SCHEMA!r}")
+        for key, known in (("version", VERSION), ("features_version", FEATURES_VERSION)):
+            if raw.get(key) != known:
+                raise FileFormatError(
+                    f"{path} has cost model {key.replace('_', ' ')} {raw.get(key)!r}; this "
+                    f"release reads {known}: fit it again with 'cwmp fit'"
+                )
+        if raw.pop("checksum", None) != _checksum(raw):
+            raise FileFormatError(
+                f"{path} does not match its checksum, it was edited or damaged: "
+                "fit it again with 'cwmp fit'"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""Traces to a cost model: one pooled regression an operation, cross-validated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from costmodels.cells import CellMean, cell_means
+from costmodels.costmodel import CostModel
+from costmodels.features import FEATURES, Group, group_of
+from costmodels.from_trace import assumptions_of, trace_hash, utc_now
+from costmodels.records import Coefficient, GroupResiduals, OperationModel, TraceSource
+from costmodels.regression import cross_validate, fit_regression, price_intervals
+from profiler.errors import InputError
+
+if TYPE_CHECKING:
+    from profiler.trace import Trace
+
+
+def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostModel:
+    """Fit pooled prices to the cell means of one or several traces of one device.
+
+    For each operation, least squares on relative error with non-negative prices over physical
+    features (`costmodels.features`), their 95 % intervals by a bootstrap over layer
+    signatures, and leave-one-signature-out cross-validation.
+
+    Args:
+        traces: of the same device, meter, governor, implementations and software major
+            versions; cells of different traces are not averaged together.
+        seed: of the resamples.
+
+    Raises:
+        InputError: no trace, the same trace twice, runs that may not be merged, or an operation
+            at or below zero everywhere.
+    """
+    sessions = _sequence(traces)
+    hashes = [trace_hash(trace) for trace in sessions]
+    if len(set(hashes)) < len(hashes):
+        raise InputError("the same trace is given twice; each counts once")
+    _refuse_mixed(sessions)
+    groups: dict[Group, list[CellMean]] = {}
+    unpriced = 0
+    for trace in sessions:
+        for cell in cell_means(trace):
+            if cell.operation == "train" and cell.macs is None:
+                unpriced += 1
+                continue
+            groups.setdefault(group_of(cell.operation, cell.pattern), []).append(cell)
+    first = sessions[0].metadata
+    sentences = [sentence for trace in sessions for sentence in assumptions_of(trace.metadata)]
+    if unpriced:
+        sentences.append(
+            f"{unpriced} training cells of modules without known multiply-accumulates are left out"
+        )
+    return CostModel(
+        created_utc=utc_now(),
+        device=first.device,
+        meter=first.meter,
+        origin=first.origin,
+        governor=first.host.get("governor"),
+        seed=seed,
+        traces=tuple(
+            TraceSource(
+                model=trace.metadata.model,
+                created_utc=trace.metadata.created_utc,
+                blocks=len(trace.blocks),
+                sha256=digest,
+            )
+            for trace, digest in zip(sessions, hashes, strict=True)
+        ),
+        data_hash=hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        software=first.software,
+        assumptions=tuple(dict.fromkeys(sentences)),
+        operations=tuple(
+            _operation_model(group, groups[group], first.implementations, seed)
+            for group in FEATURES
+            if group in groups
+        ),
+    )
+
+
+def _operation_model(
+    group: Group, cells: Sequence[CellMean], implementations: dict[str, str], seed: int
+) -> OperationModel:
+    regression = fit_regression(group, cells)
+    low, high, method = price_intervals(regression, seed)
+    validation, residuals = cross_validate(regression, seed)
+    coefficients = tuple(
+        Coefficient(
+            feature=feature.name,
+            unit=feature.unit,
+            value=float(regression.prices[column]),
+            low=float(low[column]),
+            high=float(high[column]),
+            feature_low=float(regression.design[:, column].min()),
+            feature_high=float(regression.design[:, column].max()),
+        )
+        for column, feature in enumerate(FEATURES[group])
+    )
+    quantiles = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in residuals.items()}
+    return OperationModel(
+        group=group,
+        coefficients=coefficients,
+        interval_method=method,
+        kinds=tuple(sorted({cell.kind for cell in cells})),
+        patterns=tuple(dict.fromkeys(cell.pattern for cell in cells)),
+        k_low=min(cell.k for cell in cells),
+        k_high=max(cell.k for cell in cells),
+        implementation=implementations.get(group.partition(".")[0], "not recorded"),
+        residuals=tuple(
+            GroupResiduals(
+                group=name,
+                cells=int(residuals[name].size),
+                q05=float(low_q),
+                median=float(middle),
+                q95=float(high_q),
+            )
+            for name, (low_q, middle, high_q) in quantiles.items()
+        ),
+        validation=validation,
+        cells=len(cells),
+        blocks=sum(cell.blocks for cell in cells),
+    )
+
+
+def _sequence(traces: Trace | Sequence[Trace]) -> list[Trace]:
+    from profiler.trace import Trace as TraceClass
+
+    sessions = [traces] if isinstance(traces, TraceClass) else list(traces)
+    if not sessions:
+        raise InputError("give at least one trace to fit a cost model to")
+    return sessions
+
+
+def _refuse_mixed(sessions: Sequence[Trace]) -> None:
+    """Runs that differ in what sets their joules are not merged."""
+    reference = _conditions(sessions[0])
+    for trace in sessions[1:]:
+        for name, value in _conditions(trace).items():
+            if name in reference and reference[name] != value:
+                raise InputError(
+                    "runs that differ in device, governor or software are not merged: "
+                    f"{name} is {reference[name]!r} in one trace and {value!r} in another; "
+                    "fit a cost model to each"
+                )
+
+
+def _conditions(trace: Trace) -> dict[str, Any]:
+    meta = trace.metadata
+    return {
+        "the device": meta.device,
+        "the meter": meta.meter,
+        "the origin": meta.origin,
+        "the governor": meta.host.get("governor"),
+        **{
+            f"the major version of {package}": version.split(".")[0]
+            for package, version in meta.software.items()
+        },
+        **{f"the code of {name}": code for name, code in meta.implementations.items()},
+    }

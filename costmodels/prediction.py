@@ -1,0 +1,246 @@
+"""A cost model and a model's layers to a cost file, with what lies outside training flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
+from costmodels.features import feature_matrix
+from costmodels.from_trace import MESSAGE_OPERATIONS, UNITS, payer_of, utc_now
+from costmodels.pieces import secants
+from costmodels.records import OperationModel
+from profiler.errors import InputError
+from profiler.layers import LayerInfo
+from profiler.workloads import Cell
+
+if TYPE_CHECKING:
+    from costmodels.costmodel import CostModel
+
+_NOTHING = 1e-12
+_LARGEST_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is priced: a layer, a message of a model, or a module's training step."""
+
+    name: str
+    kind: str
+    parameters: int
+    dtype: str
+    macs: float | None = None
+
+
+@dataclass
+class _Findings:
+    """What lies outside the training data, collected while pricing."""
+
+    outside: dict[str, set[str]] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
+    without_macs: list[str] = field(default_factory=list)
+
+
+def predict(
+    model: CostModel, layers: Sequence[LayerInfo], model_name: str, modules: Sequence[Cell]
+) -> CostFile:
+    """The work of `CostModel.predict`."""
+    sparse = model.find("update")
+    if sparse is None:
+        raise InputError("the cost model has no 'update' prices: profile with update and fit again")
+    if not layers:
+        raise InputError("there are no layers to price")
+    findings = _Findings()
+    priced = tuple(_layer(model, layer, findings) for layer in layers)
+    total = sum(layer.parameters for layer in layers)
+    whole = _Subject("*", "payload", total, layers[0].dtype)
+    message = tuple(
+        _operation_cost(found, pattern, whole, _message_k_max(found, total), findings)
+        for name in MESSAGE_OPERATIONS
+        if (found := model.find(name)) is not None
+        for pattern in found.patterns
+    )
+    train = model.find("train")
+    steps = tuple(
+        step
+        for module in (modules if train is not None else ())
+        if train is not None and (step := _module(train, module, findings)) is not None
+    )
+    return CostFile(
+        created_utc=utc_now(),
+        device=model.device,
+        meter=model.meter,
+        origin="modelled",
+        model=model_name,
+        basis=(
+            f"predicted by a pooled regression on {model.origin} blocks of "
+            f"{', '.join(dict.fromkeys(trace.model for trace in model.traces))}; "
+            f"{model_name} itself was not measured"
+        ),
+        layers=priced,
+        modules=steps,
+        message=message,
+        assumptions=(*model.assumptions, *_sentences(model, findings)),
+        software=model.software,
+        provenance={
+            "data_hash": model.data_hash,
+            "cost_model_created_utc": model.created_utc,
+            "extrapolated": {name: sorted(columns) for name, columns in findings.outside.items()},
+            "unseen_kinds": sorted(findings.kinds),
+        },
+    )
+
+
+def _layer(model: CostModel, layer: LayerInfo, findings: _Findings) -> LayerCost:
+    subject = _Subject(layer.name, layer.kind, layer.parameters, layer.dtype)
+    operations = [
+        _operation_cost(found, pattern, subject, layer.parameters, findings)
+        for group in ("update", "update.dense")
+        if (found := model.find(group)) is not None
+        for pattern in found.patterns
+    ]
+    return LayerCost(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.shape,
+        dtype=layer.dtype,
+        parameters=layer.parameters,
+        operations=tuple(operations),
+    )
+
+
+def _module(train: OperationModel, module: Cell, findings: _Findings) -> LayerCost | None:
+    if module.macs is None:
+        findings.without_macs.append(module.layer)
+        return None
+    subject = _Subject(
+        module.layer, module.kind, module.parameters, module.dtype, module.macs / module.k
+    )
+    return LayerCost(
+        name=module.layer,
+        kind=module.kind,
+        shape=module.shape,
+        dtype=module.dtype,
+        parameters=module.parameters,
+        operations=(_operation_cost(train, "batch", subject, _LARGEST_BATCH, findings),),
+    )
+
+
+def _operation_cost(
+    model: OperationModel, pattern: str, subject: _Subject, k_max: int, findings: _Findings
+) -> OperationCost:
+    operation = model.group.partition(".")[0]
+    prices = np.array(model.prices)
+
+    def features(k: NDArray[np.float64]) -> NDArray[np.float64]:
+        return feature_matrix(
+            operation,
+            pattern,
+            k,
+            parameters=subject.parameters,
+            dtype=subject.dtype,
+            macs=subject.macs,
+        )
+
+    low, high = min(model.k_low, k_max), min(model.k_high, k_max)
+    if model.group == "update.dense":
+        low = high = k_max
+    _note_outside(model, subject, features(np.array([low, high], dtype=np.float64)), findings)
+    return OperationCost.model_validate(
+        {
+            "operation": operation,
+            "pattern": pattern,
+            "unit": UNITS[operation],
+            "payer": payer_of(operation),
+            "origin": "modelled",
+            "implementation": model.implementation,
+            "pieces": _pieces(model, lambda k: np.asarray(features(k) @ prices), k_max),
+            "k_min": low,
+            "k_max": high,
+        }
+    )
+
+
+def _pieces(
+    model: OperationModel, energy: Callable[[NDArray[np.float64]], NDArray[np.float64]], k_max: int
+) -> tuple[Piece, ...]:
+    """E(k) as secant lines within 1 %; at k = k_max alone for the dense add.
+
+    A price of zero per k cannot stand: then c is the most that the residuals leave room for,
+    (exp(q) - 1) E(k_max) / k_max, and flagged.
+    """
+    spread = model.validation.half_width_log
+    last_j = float(energy(np.array([k_max], dtype=np.float64))[0])
+    if not last_j > 0:
+        raise InputError(
+            f"the cost model predicts no energy for {model.group!r}: profile a model nearer to "
+            "this one and fit again"
+        )
+    if model.group == "update.dense":
+        return (Piece(a_j=None, c_j=_estimate(last_j / k_max, spread)),)
+    pieces = []
+    for from_k, a, c in secants(energy, k_max):
+        rising = c * k_max > _NOTHING * last_j
+        slope = _estimate(c, spread) if rising else _limit(last_j / k_max, spread)
+        fixed = _estimate(a, spread) if a > _NOTHING * last_j else None
+        pieces.append(Piece(from_k=from_k, a_j=fixed, c_j=slope))
+    return tuple(pieces)
+
+
+def _estimate(value: float, spread: float) -> Estimate:
+    return Estimate(value=value, low=value * exp(-spread), high=value * exp(spread))
+
+
+def _limit(mean_j: float, spread: float) -> Estimate:
+    limit = min(exp(spread) - 1.0, 1.0) * mean_j
+    return Estimate(value=limit, low=0.0, high=limit, below_detection=True, upper_limit=limit)
+
+
+def _message_k_max(model: OperationModel, total: int) -> int:
+    """Entries of the whole model; for send, bytes of a dense payload with some to spare."""
+    return max(model.k_high, 8 * total) if model.group == "send" else total
+
+
+def _note_outside(
+    model: OperationModel, subject: _Subject, rows: NDArray[np.float64], findings: _Findings
+) -> None:
+    """Remember the features that leave their trained range within the trained range of k."""
+    if model.kinds and subject.kind not in model.kinds and model.group.startswith("update"):
+        findings.kinds.add(subject.kind)
+    for column, price in enumerate(model.coefficients):
+        values = rows[:, column]
+        below = values.min() < price.feature_low * (1 - 1e-9)
+        above = values.max() > price.feature_high * (1 + 1e-9)
+        if below or above:
+            findings.outside.setdefault(subject.name, set()).add(f"{model.group}:{price.feature}")
+
+
+def _sentences(model: CostModel, findings: _Findings) -> list[str]:
+    sentences = [
+        f"{found.group}: {found.validation.verdict}"
+        for found in model.operations
+        if not found.validation.calibrated
+    ]
+    if findings.outside:
+        names = sorted(findings.outside)
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        sentences.append(
+            f"extrapolated beyond the trained range: {shown}; their intervals are not covered "
+            "by cross-validation (provenance.extrapolated names the features)"
+        )
+    if findings.kinds:
+        sentences.append(
+            f"layer kinds never measured, priced by the pooled regression: "
+            f"{', '.join(sorted(findings.kinds))}"
+        )
+    if findings.without_macs:
+        sentences.append(
+            "training is not priced for modules without known multiply-accumulates: "
+            f"{', '.join(findings.without_macs)}"
+        )
+    return sentences
