@@ -1,0 +1,96 @@
+"""Measure the energy of operations on hardware counters, into traces.
+
+``import profiler`` costs nothing: what needs torch or pandas is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Eager, because the function shares its module's name and must win.
+from profiler.probe import probe as probe
+
+if TYPE_CHECKING:
+    from profiler.errors import (
+        BudgetError,
+        CounterFaultError,
+        CwmpError,
+        FileFormatError,
+        InputError,
+        InputFileError,
+        LayerMismatchError,
+        MeterError,
+        MeterNotFoundError,
+        MeterPermissionError,
+        MeterReadError,
+        MissingExtraError,
+        OutputExistsError,
+        PayloadError,
+        UpdateError,
+    )
+    from profiler.layers import LayerInfo, layers_of
+    from profiler.meters import discover, find_meter
+    from profiler.meters.base import EnergyMeter, MeterInfo, Rail, Reading
+    from profiler.probe import ProbeResult
+    from profiler.session import profile_model
+    from profiler.trace import Trace
+    from profiler.window import WindowResult, meter_window
+
+_HOMES = {
+    "profiler.errors": (
+        "BudgetError CounterFaultError CwmpError FileFormatError InputError InputFileError "
+        "LayerMismatchError MeterError MeterNotFoundError MeterPermissionError MeterReadError "
+        "MissingExtraError OutputExistsError PayloadError UpdateError"
+    ),
+    "profiler.layers": "LayerInfo layers_of",
+    "profiler.meters": "discover find_meter",
+    "profiler.meters.base": "EnergyMeter MeterInfo Rail Reading",
+    "profiler.probe": "ProbeResult",
+    "profiler.session": "profile_model",
+    "profiler.trace": "Trace",
+    "profiler.window": "WindowResult meter_window",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "BudgetError",
+    "CounterFaultError",
+    "CwmpError",
+    "EnergyMeter",
+    "FileFormatError",
+    "InputError",
+    "InputFileError",
+    "LayerInfo",
+    "LayerMismatchError",
+    "MeterError",
+    "MeterInfo",
+    "MeterNotFoundError",
+    "MeterPermissionError",
+    "MeterReadError",
+    "MissingExtraError",
+    "OutputExistsError",
+    "PayloadError",
+    "ProbeResult",
+    "Rail",
+    "Reading",
+    "Trace",
+    "UpdateError",
+    "WindowResult",
+    "discover",
+    "find_meter",
+    "layers_of",
+    "meter_window",
+    "probe",
+    "profile_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'profiler' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

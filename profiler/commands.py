@@ -1,0 +1,233 @@
+"""``cwmp devices`` and ``cwmp measure``: what is there to measure with, and measure it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from profiler.console import (
+    ExampleCommand,
+    Interrupted,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
+from profiler.errors import CwmpError, InputError
+from profiler.listing import print_source, quantity
+from profiler.measure import (
+    Estimate,
+    Repetition,
+    as_document,
+    energy_above_rest,
+    repeat_measured,
+    total_energy,
+)
+from profiler.meters import discover, find_meter, meter_source
+from profiler.meters.base import EnergyMeter, SourceReport
+from profiler.probe import ProbeResult
+from profiler.probe import probe as probe_meter
+
+_PROBE_S = 1.0
+
+
+@click.command(cls=ExampleCommand, epilog="cwmp devices --no-probe --json")
+@click.option(
+    "--probe/--no-probe",
+    "probing",
+    default=True,
+    help="Watch each usable source for a second: update period, quantum, idle power.",
+)
+@json_option
+def devices(probing: bool, as_json: bool) -> None:
+    """List every energy source: its rails, how finely it counts, or why it is not usable.
+
+    CWMP_SYSFS=/host/sys looks under another root than /sys.
+    """
+    found = []
+    for report in discover():
+        probed, failure = _probe_source(report) if probing and report.usable else (None, None)
+        found.append((report, probed, failure))
+    if as_json:
+        print_json(
+            {
+                "sources": [
+                    {
+                        **asdict(report),
+                        "probe": probed.as_dict() if probed else None,
+                        "probe_error": failure,
+                    }
+                    for report, probed, failure in found
+                ]
+            }
+        )
+        return
+    for report, probed, failure in found:
+        print_source(report, probed, failure)
+    click.echo("replay:FILE plays a recording, fake:WATTS a constant; neither is hardware.")
+
+
+@click.command(
+    cls=ExampleCommand,
+    context_settings={"allow_interspersed_args": False},
+    epilog="cwmp measure --repeat 5 -- python train.py --epochs 1",
+)
+@click.option("--meter", "spec", default="auto", show_default=True, help="auto or NAME[:ARGUMENT].")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--rails", help="Rails to add up, joined by commas, instead of the counted ones.")
+@click.option(
+    "--idle-s", default=1.0, show_default=True, help="Rest before each run, to subtract; 0: none."
+)
+@click.option(
+    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Runs to make."
+)
+@json_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def measure(
+    spec: str,
+    device: str,
+    rails: str | None,
+    idle_s: float,
+    repeat: int,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Joules of COMMAND, in all and above rest, with an interval over the runs.
+
+    COMMAND is run as it stands, without a shell. Its exit code is reported, not passed on. With
+    --json its standard output goes to standard error.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise InputError(f"cannot run {command[0]!r}: no such program; check the spelling or PATH")
+    names = None if rails is None else [name.strip() for name in rails.split(",")]
+    meter = find_meter(spec, device=device, rails=names)
+    finished: list[Repetition] = []
+    exit_codes: list[int] = []
+    interrupted = False
+    try:
+        probed = probe_meter(meter, max_time_s=_PROBE_S)
+
+        def run() -> None:
+            exit_codes.append(_run([program, *command[1:]], to_stderr=as_json))
+
+        def done(repetition: Repetition) -> None:
+            finished.append(repetition)
+            if repeat > 1 and sys.stderr.isatty():
+                say(f"run {len(finished)} of {repeat}: {repetition.run.energy_j:.4g} J")
+
+        repeat_measured(run, meter, repeat=repeat, idle_s=idle_s, probe=probed, done=done)
+    except KeyboardInterrupt:
+        interrupted = True
+        if not finished:
+            raise
+    finally:
+        meter.close()
+    del exit_codes[len(finished) :]
+    if as_json:
+        print_json(_document(command, meter, probed, finished, exit_codes, interrupted))
+    else:
+        _print_measurement(command, meter, finished, exit_codes, interrupted)
+    if interrupted:
+        raise Interrupted
+
+
+def _probe_source(report: SourceReport) -> tuple[ProbeResult | None, str | None]:
+    """Probe all of a source's rails, or where some may not be read the counted ones."""
+    every = [rail.name for rail in report.rails]
+    counted = [rail.name for rail in report.rails if rail.counted]
+    failure = None
+    for rails in (every, counted):
+        try:
+            meter = meter_source(report.source).open(rails=rails)
+            try:
+                return probe_meter(meter, max_time_s=_PROBE_S), None
+            finally:
+                meter.close()
+        except CwmpError as error:
+            failure = " ".join(str(error).split())
+    return None, failure
+
+
+def _run(command: Sequence[str], *, to_stderr: bool) -> int:
+    try:
+        process = subprocess.Popen(command, stdout=sys.stderr if to_stderr else None)
+    except OSError as error:
+        raise InputError(f"cannot run {command[0]!r}: {error.strerror or error}") from error
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _document(
+    command: Sequence[str],
+    meter: EnergyMeter,
+    probed: ProbeResult,
+    finished: Sequence[Repetition],
+    exit_codes: Sequence[int],
+    interrupted: bool,
+) -> dict[str, object]:
+    info = meter.info
+    return {
+        "command": list(command),
+        "exit_codes": list(exit_codes),
+        "interrupted": interrupted,
+        "meter": info.name,
+        "device": info.device,
+        "origin": info.origin,
+        "rails": list(info.selected),
+        "assumptions": list(info.assumptions),
+        "probe": probed.as_dict(),
+        **as_document(finished),
+    }
+
+
+def _print_measurement(
+    command: Sequence[str],
+    meter: EnergyMeter,
+    finished: Sequence[Repetition],
+    exit_codes: Sequence[int],
+    interrupted: bool,
+) -> None:
+    info = meter.info
+    total, above = total_energy(finished), energy_above_rest(finished)
+    duration_s = sum(each.run.duration_s for each in finished) / len(finished)
+    rows = [["energy", *_cells(total)]]
+    if above is not None:
+        rows.append(["above rest", *_cells(above)])
+    rows.append(["duration", quantity(duration_s, "s"), ""])
+    notes = [
+        "",
+        f"meter: {info.name} ({info.device}), origin: {info.origin}, "
+        f"rails: {' + '.join(info.selected)}",
+        *(f"assumed: {sentence}" for sentence in info.assumptions),
+        f"exit code of the command: {', '.join(str(code) for code in exit_codes)}",
+    ]
+    if total.basis == "edges":
+        notes.append(
+            "the interval of a single run is that of the counter's steps alone; "
+            "--repeat 5 shows how runs differ"
+        )
+    if interrupted:
+        notes.append("interrupted: only finished runs are shown")
+    runs = f"{total.n} run{'s' if total.n > 1 else ''}"
+    print_table(
+        f"{' '.join(command)} ({runs})",
+        ["each run", "mean", f"95 % interval ({total.basis})"],
+        rows,
+        note="\n".join(notes),
+    )
+
+
+def _cells(estimate: Estimate) -> list[str]:
+    if estimate.half_width is None:
+        return [quantity(estimate.mean, "J"), "unknown"]
+    return [quantity(estimate.mean, "J"), f"+- {quantity(estimate.half_width, 'J')}"]

@@ -1,0 +1,155 @@
+"""The joules of an action, repeated: in all, and above what the machine draws at rest.
+
+Before each repetition the machine rests, and that rest's power, not one taken once for all,
+is subtracted: d = E - P_rest T. The interval is Student's over the repetitions; a single
+one has only the bound that the counter's steps give.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from profiler.errors import InputError
+from profiler.meters.base import EnergyMeter
+from profiler.probe import ProbeResult
+from profiler.window import WindowResult, meter_window
+
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and the half-width of its 95 % interval.
+
+    Attributes:
+        mean: over the repetitions.
+        half_width: ``None`` where nothing bounds it.
+        basis: ``student`` over repetitions; ``edges``, the counter's steps alone, which says
+            nothing of how much one run differs from the next.
+        n: repetitions.
+        standard_deviation: between repetitions; ``None`` for one.
+    """
+
+    mean: float
+    half_width: float | None
+    basis: Literal["student", "edges"]
+    n: int
+    standard_deviation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One run: its window, and the rest before it."""
+
+    run: WindowResult
+    rest: WindowResult | None
+
+    @property
+    def rest_power_w(self) -> float | None:
+        """Power at rest; ``None`` where there was no rest."""
+        return self.rest.energy_j / self.rest.duration_s if self.rest else None
+
+    @property
+    def above_rest_j(self) -> float | None:
+        """E - P_rest T; may be negative, and is kept so."""
+        power_w = self.rest_power_w
+        return None if power_w is None else self.run.energy_j - power_w * self.run.duration_s
+
+    @property
+    def above_rest_error_j(self) -> float | None:
+        """Standard error of `above_rest_j` from the edges of both windows."""
+        if self.rest is None or self.run.standard_error_j is None:
+            return None
+        scale = self.run.duration_s / self.rest.duration_s
+        return math.hypot(self.run.standard_error_j, scale * (self.rest.standard_error_j or 0.0))
+
+
+def repeat_measured(
+    action: Callable[[], None],
+    meter: EnergyMeter,
+    *,
+    repeat: int = 1,
+    idle_s: float = 1.0,
+    probe: ProbeResult | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    done: Callable[[Repetition], None] = lambda _: None,
+) -> list[Repetition]:
+    """Run *action* *repeat* times, each after a rest of *idle_s*.
+
+    Args:
+        action: what to measure.
+        meter: an open meter.
+        repeat: how often, 1 or more.
+        idle_s: the rest before each run; 0 takes none, and then nothing is subtracted.
+        probe: of this meter, for the edges' standard error.
+        sleep: rests.
+        done: called with each finished repetition, so that an interruption loses only one.
+
+    Raises:
+        InputError: a repeat below 1, or a rest that is negative or not finite.
+        MeterReadError, CounterFaultError: a read failed.
+    """
+    if repeat < 1 or not (math.isfinite(idle_s) and idle_s >= 0):
+        raise InputError(f"cannot repeat {repeat} times after {idle_s} s of rest")
+    repetitions = []
+    for number in range(repeat):
+        rest = None
+        if idle_s > 0:
+            with meter_window(meter, f"rest {number + 1}", probe=probe) as resting:
+                sleep(idle_s)
+            rest = resting.result
+        with meter_window(meter, f"run {number + 1}", probe=probe) as running:
+            action()
+        repetitions.append(Repetition(running.result, rest))
+        done(repetitions[-1])
+    return repetitions
+
+
+def total_energy(repetitions: Sequence[Repetition]) -> Estimate:
+    """Joules a run in all, with its interval."""
+    first = repetitions[0].run
+    return _estimate([each.run.energy_j for each in repetitions], first.standard_error_j)
+
+
+def energy_above_rest(repetitions: Sequence[Repetition]) -> Estimate | None:
+    """Joules a run above rest, with its interval; ``None`` where there was no rest."""
+    values = [each.above_rest_j for each in repetitions]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return _estimate(known, repetitions[0].above_rest_error_j)
+
+
+def as_document(repetitions: Sequence[Repetition]) -> dict[str, Any]:
+    """Everything as plain numbers and lists, for JSON."""
+    above = energy_above_rest(repetitions)
+    return {
+        "energy_j": asdict(total_energy(repetitions)),
+        "energy_above_rest_j": asdict(above) if above else None,
+        "duration_s": fmean(each.run.duration_s for each in repetitions),
+        "repetitions": [
+            {
+                "run": each.run.as_dict(),
+                "rest": each.rest.as_dict() if each.rest else None,
+                "above_rest_j": each.above_rest_j,
+            }
+            for each in repetitions
+        ],
+    }
+
+
+def _estimate(values: Sequence[float], edge_error: float | None) -> Estimate:
+    n = len(values)
+    if n == 1:
+        half = None if edge_error is None else _Z95 * edge_error
+        return Estimate(values[0], half, "edges", 1)
+    from profiler.statistics import t_quantile
+
+    deviation = stdev(values)
+    half = t_quantile(0.975, n - 1) * deviation / math.sqrt(n)
+    return Estimate(fmean(values), half, "student", n, deviation)

@@ -1,0 +1,197 @@
+"""How a meter behaves: how often it steps, in what quantum, how long a read takes.
+
+Counters jitter and differ between hosts, so nothing here is assumed: every error bound of a
+measurement starts from these figures, and a trace keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from profiler.errors import InputError
+from profiler.meters.base import EnergyMeter, Reading, energy_between
+
+IDLE_SHARE = 0.4
+"""Of the time given: asleep between two reads, for the idle power."""
+ENOUGH_UPDATES = 300
+"""Steps of the slowest rail after which more would not sharpen the p99."""
+_NJ = 1e-9
+_LEAST_QUANTUM_NJ = 1000  # no known counter resolves less than a microjoule
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatistics:
+    """The steps seen in one counter.
+
+    Attributes:
+        updates: how many.
+        period_s: median time between them; ``None`` below two. Where a counter stepped at
+            every read this is the time between reads: an upper bound.
+        period_p99_s: 99th percentile of the same.
+        quantum_j: the largest energy of which every step is a whole multiple; ``None`` below
+            two steps, or where there is none of at least 1 uJ.
+    """
+
+    updates: int
+    period_s: float | None
+    period_p99_s: float | None
+    quantum_j: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RailProbe:
+    """One rail, probed; the first four as in `UpdateStatistics`."""
+
+    rail: str
+    updates: int
+    period_s: float | None
+    period_p99_s: float | None
+    quantum_j: float | None
+    idle_power_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """A meter's selected rails, probed one by one and as a sum.
+
+    Attributes:
+        period_s: of the rail that stepped most slowly; ``None`` where none stepped at all.
+        period_p99_s: likewise.
+        quantum_j: of the rail with the coarsest.
+        read_latency_s: median time of one ``read``.
+        idle_power_w: of the sum, while this process slept.
+        reads: how many reads the figures rest on.
+        duration_s: how long probing took.
+        rails: each by itself; a rail without an update has a period of ``None``.
+    """
+
+    period_s: float | None
+    period_p99_s: float | None
+    quantum_j: float | None
+    read_latency_s: float
+    idle_power_w: float
+    reads: int
+    duration_s: float
+    rails: tuple[RailProbe, ...]
+
+    def rail(self, name: str) -> RailProbe:
+        """The probe of one rail.
+
+        Raises:
+            InputError: that rail was not probed.
+        """
+        for rail in self.rails:
+            if rail.rail == name:
+                return rail
+        raise InputError(f"rail {name!r} was not probed; probe the meter that is used")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for JSON."""
+        return asdict(self)
+
+
+def update_statistics(times_s: Sequence[float], energies_j: Sequence[float]) -> UpdateStatistics:
+    """Period and quantum from a counter read again and again.
+
+    Args:
+        times_s: when it was read, shape (n,).
+        energies_j: what it said, shape (n,). A step is a read that differs from the one before.
+    """
+    pairs = zip(times_s, energies_j, strict=True)
+    changed_s, steps_j = [], []
+    _, last_j = next(pairs, (0.0, 0.0))
+    for now_s, now_j in pairs:
+        if now_j != last_j:
+            changed_s.append(now_s)
+            steps_j.append(now_j - last_j)
+            last_j = now_j
+    periods_s = sorted(end - start for start, end in pairwise(changed_s))
+    if not periods_s:
+        return UpdateStatistics(len(changed_s), None, None, None)
+    p99_s = periods_s[math.ceil(0.99 * len(periods_s)) - 1]
+    return UpdateStatistics(len(changed_s), median(periods_s), p99_s, _quantum_j(steps_j))
+
+
+def probe(
+    meter: EnergyMeter,
+    *,
+    max_time_s: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ProbeResult:
+    """Watch *meter* for at most *max_time_s*: asleep first, then reading without a pause.
+
+    Raises:
+        InputError: a time that is not positive.
+        MeterReadError, CounterFaultError: a read failed.
+    """
+    if not (math.isfinite(max_time_s) and max_time_s > 0):
+        raise InputError(f"probing needs a time above 0, got {max_time_s} s")
+    begun_s = clock()
+    asleep = meter.read()
+    sleep(IDLE_SHARE * max_time_s)
+    awake = meter.read()
+    idle_s = awake.time_s - asleep.time_s
+    seen, latencies_s = _watch(meter, begun_s + max_time_s, clock)
+    rails = []
+    for name in meter.info.selected:
+        found = update_statistics(*seen[name])
+        idle_j = energy_between(asleep, awake, [name])
+        rails.append(
+            RailProbe(
+                rail=name,
+                updates=found.updates,
+                period_s=found.period_s,
+                period_p99_s=found.period_p99_s,
+                quantum_j=found.quantum_j,
+                idle_power_w=idle_j / idle_s if idle_s > 0 else 0.0,
+            )
+        )
+    return ProbeResult(
+        period_s=_largest([rail.period_s for rail in rails]),
+        period_p99_s=_largest([rail.period_p99_s for rail in rails]),
+        quantum_j=_largest([rail.quantum_j for rail in rails]),
+        read_latency_s=median(latencies_s),
+        idle_power_w=sum(rail.idle_power_w for rail in rails),
+        reads=len(latencies_s),
+        duration_s=clock() - begun_s,
+        rails=tuple(rails),
+    )
+
+
+def _watch(
+    meter: EnergyMeter, end_s: float, clock: Callable[[], float]
+) -> tuple[dict[str, tuple[list[float], list[float]]], list[float]]:
+    """Read until *end_s* or enough steps; the first value of each rail and each new one."""
+    first: Reading = meter.read()
+    seen = {name: ([first.time_s], [first.energy_j[name]]) for name in meter.info.selected}
+    latencies_s = []
+    while True:
+        before_s = clock()
+        reading = meter.read()
+        now_s = clock()
+        latencies_s.append(now_s - before_s)
+        fewest = ENOUGH_UPDATES
+        for name, (times_s, energies_j) in seen.items():
+            if reading.energy_j[name] != energies_j[-1]:
+                times_s.append(reading.time_s)
+                energies_j.append(reading.energy_j[name])
+            fewest = min(fewest, len(times_s) - 1)
+        if now_s >= end_s or fewest >= ENOUGH_UPDATES:
+            return seen, latencies_s
+
+
+def _quantum_j(steps_j: Sequence[float]) -> float | None:
+    common_nj = math.gcd(*(round(step / _NJ) for step in steps_j))
+    return common_nj * _NJ if common_nj >= _LEAST_QUANTUM_NJ else None
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
