@@ -115,8 +115,8 @@ def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> tuple[int, .
     order = sorted(range(len(costs)), key=lambda i: (costs[i], -gains[i]))
     front: list[int] = []
     for i in order:
-        if not front or gains[i] > gains[front[-1]]:
-            front.append(i)
-        elif gains[i] == gains[front[-1]] and costs[i] == costs[front[-1]]:
+        last = front[-1] if front else None
+        equal = last is not None and (costs[i], gains[i]) == (costs[last], gains[last])
+        if last is None or equal or gains[i] > gains[last]:
             front.append(i)
     return tuple(front)
