@@ -10,6 +10,10 @@ Distinct cache lines that k random entries of a tensor of L lines touch, on aver
 (the occupancy of L urns by k balls), and ceil(k itemsize / 64) when the entries are
 consecutive. A line of a larger tensor sits further away: ``far_lines`` multiplies by
 log2(1 + tensor bytes / 32 KiB), so that the price of a line may grow with the footprint.
+
+Where training cannot tell two columns apart, one size measured makes ``parameters`` as
+constant as ``calls``, the later column of the list carries the price: a larger model is then
+not priced like a small one.
 """
 
 from __future__ import annotations
@@ -55,13 +59,13 @@ FEATURES: Mapping[Group, tuple[Feature, ...]] = MappingProxyType(
         "update": (
             _CALLS,
             _ENTRIES,
-            Feature("lines", "J/line", "distinct cache lines touched"),
             Feature("far_lines", "J/line", "lines x log2(1 + tensor bytes / 32 KiB)"),
+            Feature("lines", "J/line", "distinct cache lines touched"),
         ),
         "update.dense": (
             _CALLS,
-            Feature("bytes", "J/byte", "bytes of the tensor"),
             Feature("far_bytes", "J/byte", "bytes x log2(1 + tensor bytes / 32 KiB)"),
+            Feature("bytes", "J/byte", "bytes of the tensor"),
         ),
         "encode": (_CALLS, _ENTRIES, _PARAMETERS),
         "send": (_CALLS, Feature("bytes", "J/byte", "bytes sent")),
@@ -130,9 +134,9 @@ def feature_matrix(
         far = np.log2(1.0 + tensor_bytes / NEAR_BYTES)
         if group == "update":
             lines = _lines(pattern, amounts, tensor_bytes, item_bytes(dtype))
-            columns = [ones, amounts, lines, lines * far]
+            columns = [ones, amounts, lines * far, lines]
         else:
-            columns = [ones, ones * tensor_bytes, ones * tensor_bytes * far]
+            columns = [ones, ones * tensor_bytes * far, ones * tensor_bytes]
     elif group == "encode":
         columns = [ones, amounts, ones * parameters]
     elif group == "send":

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.cells import CellMean
-from costmodels.features import FEATURES, Group, cell_features, feature_matrix
+from costmodels.features import Group, cell_features, feature_matrix
 from costmodels.validation import Validation, leave_one_group_out, log_residuals, validate
 from profiler.errors import InputError
 from profiler.statistics import detect
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 200
+_FEWEST_GROUPS = 5
+_ON_LAYERS = ("update", "update.dense", "train")
 
 
 @dataclass(frozen=True)
@@ -68,24 +70,26 @@ def fit_regression(group: Group, cells: Sequence[CellMean]) -> Regression:
 def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, str]:
     """95 % intervals of the prices, shapes (p,), and how they were made.
 
-    Percentiles over seeded resamples of groups (layer signatures, message sizes); of cells
-    where there are fewer than three groups.
+    Percentiles over seeded resamples: of layer signatures, for operations on layers; for
+    messages, and with fewer than five signatures, of the cell means within their errors.
     """
     X, y, weight = _arrays(regression.cells)
-    labels = [cell.group for cell in regression.cells]
-    names = list(dict.fromkeys(labels))
-    if len(names) < 3:
-        units = [np.array([row]) for row in range(y.size)]
-        method = f"bootstrap over {y.size} cells"
-    else:
-        units = [np.flatnonzero(np.asarray(labels) == name) for name in names]
-        method = f"bootstrap over {len(names)} groups"
+    labels = np.array([cell.group for cell in regression.cells])
+    names = list(dict.fromkeys(labels.tolist()))
     generator = np.random.default_rng(seed)
     draws = []
-    for _ in range(_RESAMPLES):
-        chosen = generator.integers(0, len(units), len(units))
-        rows = np.concatenate([units[index] for index in chosen])
-        draws.append(_fit(X[rows], y[rows], weight[rows]))
+    if regression.group in _ON_LAYERS and len(names) >= _FEWEST_GROUPS:
+        method = f"bootstrap over {len(names)} layer signatures"
+        units = [np.flatnonzero(labels == name) for name in names]
+        for _ in range(_RESAMPLES):
+            chosen = generator.integers(0, len(units), len(units))
+            rows = np.concatenate([units[index] for index in chosen])
+            draws.append(_fit(X[rows], y[rows], weight[rows]))
+    else:
+        method = f"{y.size} cell means redrawn within their standard errors"
+        errors = np.sqrt([cell.variance for cell in regression.cells])
+        for _ in range(_RESAMPLES):
+            draws.append(_fit(X, y + errors * generator.standard_normal(y.size), weight))
     low, high = np.quantile(np.stack(draws), [0.025, 0.975], axis=0)
     return (
         np.minimum(low, regression.prices),
@@ -96,11 +100,9 @@ def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, 
 
 def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[str, Floats]]:
     """Leave-one-group-out report, and the log residuals of each group's detected cells."""
-    from costmodels.estimators import RelativeNNLS
-
     X, y, weight = _arrays(regression.cells)
     groups = [cell.group for cell in regression.cells]
-    predicted = leave_one_group_out(RelativeNNLS(), X, y, weight, groups)
+    predicted = leave_one_group_out(_fit, X, y, weight, groups)
     detected = np.array(
         [
             detect(cell.mean_j, float(np.sqrt(cell.variance)), cell.degrees).detected
@@ -117,11 +119,6 @@ def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[
     return validate(y, predicted, detected, groups, seed), residuals
 
 
-def feature_names(group: Group) -> tuple[str, ...]:
-    """The columns of *group*."""
-    return tuple(feature.name for feature in FEATURES[group])
-
-
 def _arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
     y = np.array([cell.mean_j for cell in cells])
     variance = np.array([cell.weight_variance for cell in cells])
@@ -131,4 +128,14 @@ def _arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
 def _fit(X: Floats, y: Floats, weight: Floats) -> Floats:
     from costmodels.estimators import RelativeNNLS
 
-    return np.asarray(RelativeNNLS().fit(X, y, sample_weight=weight).coef_)
+    kept = _distinguishable(X)
+    prices = np.zeros(X.shape[1])
+    prices[kept] = RelativeNNLS().fit(X[:, kept], y, sample_weight=weight).coef_
+    return prices
+
+
+def _distinguishable(X: Floats) -> list[int]:
+    """Columns of which none is proportional to a later one in these rows."""
+    norm = np.maximum(np.linalg.norm(X, axis=0), 1e-300)
+    alike = np.abs((X / norm).T @ (X / norm)) > 1.0 - 1e-12
+    return [j for j in range(X.shape[1]) if not alike[j, j + 1 :].any()]

@@ -13,7 +13,7 @@ half-width is Student's, t_{G-1} rms sqrt(1 + 1/G), and is called uncalibrated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from profiler.statistics import t_quantile
 
-if TYPE_CHECKING:
-    from costmodels.estimators import RelativeNNLS
-
 Floats = NDArray[np.float64]
 LEVEL, REPORTED_LEVEL = 0.95, 0.90
-UNKNOWN_FACTOR = 10.0
+UNKNOWN_FACTOR, _WIDEST_FACTOR = 10.0, 1e6
 _RESAMPLES = 500
 _LEAST_SHARE = 1e-3
 
@@ -72,14 +69,21 @@ class Validation(BaseModel):
 
 
 def leave_one_group_out(
-    estimator: RelativeNNLS, X: Floats, y: Floats, weight: Floats, groups: Sequence[str]
+    fit: Callable[[Floats, Floats, Floats], Floats],
+    X: Floats,
+    y: Floats,
+    weight: Floats,
+    groups: Sequence[str],
 ) -> Floats:
     """Predictions of each cell by a fit to all other groups, shape (m,).
 
+    Args:
+        fit: (X, y, weight) -> prices, shape (p,).
+        X, y, weight: features, cell means and weights, shapes (m, p), (m,) and (m,).
+        groups: the group of each cell.
+
     NaN throughout when there is only one group.
     """
-    from sklearn.base import clone
-
     labels = np.asarray(groups)
     predicted = np.full(y.shape, np.nan)
     names = list(dict.fromkeys(groups))
@@ -87,8 +91,7 @@ def leave_one_group_out(
         return predicted
     for name in names:
         out = labels == name
-        fitted = clone(estimator).fit(X[~out], y[~out], sample_weight=weight[~out])
-        predicted[out] = fitted.predict(X[out])
+        predicted[out] = X[out] @ fit(X[~out], y[~out], weight[~out])
     return predicted
 
 
@@ -156,7 +159,7 @@ def half_width(residuals: Sequence[Floats], level: float) -> tuple[float, bool]:
     if groups == 1:
         return max(rms, float(np.log(UNKNOWN_FACTOR))), False
     wide = t_quantile(0.5 + level / 2, groups - 1) * rms * np.sqrt(1 + 1 / groups)
-    return max(float(wide), smallest), False
+    return min(max(float(wide), smallest), float(np.log(_WIDEST_FACTOR))), False
 
 
 def _coverage(residual: Floats, by_group: Sequence[NDArray[np.intp]]) -> NDArray[np.bool_] | None:
