@@ -11,13 +11,15 @@ a0 and c0 are the line through the sizing blocks; e_low and e_high the raw joule
 (idle power included) at the smallest and largest k. The floor keeps a cost that drowns in its
 own call, and would need endless blocks to pin to a few percent of nothing, from taking the
 session. The pilot's spread s then sets B = max(n0, ceil((t s_a / w_a)^2), the same for c),
-where s_a and s_c are the standard errors of a and c from one block a cell.
+where s_a and s_c are the standard errors of a and c from one block a cell. The line's weights
+are 1/e^2, for a block's scatter grows with the energy in it; weights taken from each cell's own
+few pilot blocks would favour those that look precise by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
@@ -44,7 +46,8 @@ class CellStatistics:
 
     Attributes:
         k: the cell's k.
-        mean: mean joules a call over all its blocks.
+        mean: mean marginal joules a call over all its blocks; may be negative.
+        raw: joules of a call, idle power included: what the line's weights go by.
         variance: of one block, from the pilot alone, at least that of the counter's edges.
         degrees: pilot blocks minus one.
         blocks: all its blocks.
@@ -52,6 +55,7 @@ class CellStatistics:
 
     k: int
     mean: float
+    raw: float
     variance: float
     degrees: int
     blocks: int
@@ -86,13 +90,14 @@ def block_length_s(period_s: float | None, cells: int, max_time_s: float | None)
 
 
 def cell_statistics(
-    k: int, costs: ArrayLike, pilot: ArrayLike, edge_variance: float
+    k: int, costs: ArrayLike, raw: ArrayLike, pilot: ArrayLike, edge_variance: float
 ) -> CellStatistics | None:
     """Mean over all blocks, spread from the pilot's; ``None`` with fewer than two pilot blocks.
 
     Args:
         k: the cell's k.
-        costs: joules a call by block, shape (B,).
+        costs: marginal joules a call by block, shape (B,).
+        raw: joules a call by block, idle power included, shape (B,).
         pilot: whether a block belongs to the pilot, bool, shape (B,).
         edge_variance: mean squared standard error of a block from counter steps.
     """
@@ -100,9 +105,9 @@ def cell_statistics(
     first = values[np.asarray(pilot, dtype=bool)]
     if first.size < 2:
         return None
-    tiny = max(1e-12 * float(np.mean(values)) ** 2, 1e-60)
-    variance = max(float(np.var(first, ddof=1)), edge_variance, tiny)
-    return CellStatistics(k, float(np.mean(values)), variance, first.size - 1, values.size)
+    call_j = max(float(np.mean(np.asarray(raw, dtype=np.float64))), 1e-30)
+    variance = max(float(np.var(first, ddof=1)), edge_variance, (1e-6 * call_j) ** 2)
+    return CellStatistics(k, float(np.mean(values)), call_j, variance, first.size - 1, values.size)
 
 
 def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
@@ -114,6 +119,7 @@ def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
         [cell.mean for cell in cells],
         [cell.variance / cell.blocks for cell in cells],
         [cell.degrees for cell in cells],
+        [cell.blocks / cell.raw**2 for cell in cells],
     )
 
 
@@ -184,7 +190,8 @@ def cap_to_time(
     lengths = np.asarray(block_s, dtype=np.float64)
 
     def at(share: float) -> NDArray[np.int64]:
-        return np.maximum(done, np.floor(share * wish).astype(np.int64))
+        counts: NDArray[np.int64] = np.maximum(done, np.floor(share * wish).astype(np.int64))
+        return counts
 
     def fits(share: float) -> bool:
         return bool(np.sum((at(share) - done) * lengths) <= time_left_s)
@@ -217,4 +224,4 @@ def block_seed(seed: int, block: int) -> int:
 
 
 def _one_block(cell: CellStatistics) -> CellStatistics:
-    return CellStatistics(cell.k, cell.mean, cell.variance, cell.degrees, 1)
+    return replace(cell, blocks=1)

@@ -50,7 +50,7 @@ class Measured:
 
 
 class Journal:
-    """An open journal. Make one with `create` or `reopen`.
+    """An open journal. Make one with `create` and `begin`, or with `reopen`.
 
     Raises:
         OutputError: a line cannot be written, for example because the disk is full.
@@ -61,15 +61,14 @@ class Journal:
         self._handle = handle
 
     @classmethod
-    def create(cls, path: Path, header: Mapping[str, Any], *, force: bool = False) -> Journal:
-        """Start a journal.
+    def create(cls, path: Path) -> Journal:
+        """Take *path* for a new journal.
 
         Raises:
-            OutputExistsError: there is one already and *force* is false.
+            OutputExistsError: there is one already.
         """
-        how = os.O_TRUNC if force else os.O_EXCL
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | how, 0o666)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
         except FileExistsError as error:
             raise OutputExistsError(
                 f"{path} holds an unfinished session; give --resume to go on with it, or "
@@ -77,9 +76,11 @@ class Journal:
             ) from error
         except OSError as error:
             raise _unwritable(path, error) from error
-        journal = cls(path, handle)
-        journal._write({"schema": SCHEMA, "version": VERSION, "header": dict(header)})
-        return journal
+        return cls(path, handle)
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write the first line: what the session was asked and what it runs on."""
+        self._write({"schema": SCHEMA, "version": VERSION, "header": dict(header)})
 
     @classmethod
     def reopen(cls, path: Path) -> tuple[Journal, Measured]:
@@ -125,7 +126,7 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     """
     before = json.loads(json.dumps(before))
     now = json.loads(json.dumps(now))
-    for key in sorted({*before, *now}):
+    for key in (*now, *(key for key in before if key not in now)):
         was, this = before.get(key), now.get(key)
         if was == this:
             continue
