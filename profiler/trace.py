@@ -250,7 +250,7 @@ def _reader(path: Path) -> Any:
 
 
 def _to_csv(header: str, blocks: pd.DataFrame) -> bytes:
-    return f"# {header}\n{blocks.to_csv(index=False, float_format=repr)}".encode()
+    return f"# {header}\n{blocks.to_csv(index=False)}".encode()
 
 
 def _from_csv(content: bytes) -> tuple[str, pd.DataFrame]:
@@ -262,7 +262,11 @@ def _from_csv(content: bytes) -> tuple[str, pd.DataFrame]:
     strings: Mapping[str, Any] = {c.name: str for c in COLUMNS if c.dtype == "str"}
     try:
         return first[2:].decode(), pd.read_csv(
-            io.BytesIO(rest), dtype=strings, keep_default_na=False, na_values=[""]
+            io.BytesIO(rest),
+            dtype=strings,
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
         )
     except (ValueError, pd.errors.ParserError) as error:
         raise FileFormatError(f"the table cannot be parsed: {error}") from error
