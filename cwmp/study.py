@@ -1,0 +1,281 @@
+"""A grid of federated runs, methods x budgets x seeds, and what it shows.
+
+Runs of one seed share weights, partition, test set and the order of examples; they differ in
+the method and the joules it may declare a round. Sparsifiers are capped at the same joules
+(uplink and one update, fixed costs included) and take what fits; dense runs once, at 100 %.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from costmodels.costfile import CostFile
+from cwmp.conclusion import conclude
+from cwmp.config import StudyConfig
+from cwmp.fl.algorithms import make_algorithm
+from cwmp.fl.charges import Rates
+from cwmp.fl.data import input_spec, load_data
+from cwmp.fl.engines.local import LocalEngine
+from cwmp.fl.ledger import Entry, Ledger
+from cwmp.fl.models import build_model
+from cwmp.fl.partition import dirichlet_partition
+from cwmp.fl.rounds import Federation, RoundRecord
+from cwmp.fl.training import LocalPlan, Trainer
+from cwmp.payload import PayloadLayout
+from cwmp.results import RunResult, write_results
+from cwmp.selectors import make_selector
+from cwmp.selectors.costs import SelectionCosts
+from cwmp.summary import Summary, compare_methods, small_sample_warning, summarise_cells
+
+__all__ = ["Cell", "Progress", "Step", "StudyConfig", "StudyResult", "run_study"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One method at one budget.
+
+    Attributes:
+        method: its name.
+        budget: as reported.
+        budget_j: joules a client may declare a round.
+        reason: why it cannot run; empty if it can.
+    """
+
+    method: str
+    budget: str
+    budget_j: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished round, for whoever shows progress.
+
+    Attributes:
+        run, runs: running number of the run, from 1, and how many there are.
+        round, rounds: the same for the round in its run.
+        cell, seed: which run.
+        accuracy: of the new model on the test set.
+        elapsed_s: since the study began.
+    """
+
+    run: int
+    runs: int
+    round: int
+    rounds: int
+    cell: Cell
+    seed: int
+    accuracy: float
+    elapsed_s: float
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The runs of a study and their summary.
+
+    Attributes:
+        config: what was asked for.
+        runs: finished runs, infeasible ones included.
+        summary: what they show.
+    """
+
+    config: StudyConfig
+    runs: tuple[RunResult, ...]
+    summary: Summary
+
+    def save(
+        self, directory: str | Path, *, picture: bytes | None = None, force: bool = False
+    ) -> None:
+        """Write results, ledger, summary and picture into a folder.
+
+        Raises:
+            OutputExistsError: it holds results and *force* is false.
+        """
+        text = self.summary.model_dump_json(indent=1) + "\n"
+        write_results(Path(directory), self.runs, text, picture, force=force)
+
+
+def run_study(
+    config: StudyConfig, progress: Progress | None = None, *, costs: CostFile | None = None
+) -> StudyResult:
+    """Run every method at every budget with every seed, in this process.
+
+    An interruption (Ctrl-C) after the first finished run ends the study early: the finished
+    runs are summarised and the summary says so. Before that it is raised.
+
+    Args:
+        config: what to run.
+        progress: called after each round.
+        costs: the cost file, when it is in hand; else it is read from ``config.costs``.
+
+    Raises:
+        InputError: an unknown method, model or data, a model that does not fit the data, or an
+            unusable alpha or number of clients.
+        InputFileError, FileFormatError: data or costs that cannot be read.
+        LayerMismatchError: the costs are not this model's.
+        BudgetError: a budget above the dense cost.
+        UpdateError: training diverged.
+    """
+    study = _Study(config, costs or CostFile.load(config.costs))
+    runs: list[RunResult] = []
+    interrupted = False
+    try:
+        for run in study.runs(progress):
+            runs.append(run)
+    except KeyboardInterrupt:
+        if not any(run.feasible for run in runs):
+            raise
+        interrupted = True
+    return StudyResult(config, tuple(runs), study.summarise(runs, interrupted=interrupted))
+
+
+class _Study:
+    """The parts that all runs share, made and checked before the first one starts."""
+
+    def __init__(self, config: StudyConfig, costs: CostFile) -> None:
+        self.config, self.costs = config, costs
+        for method in config.rules:
+            make_selector(method, _ANY_COSTS)
+        self.shape, self.classes = input_spec(config.data)
+        trainer = self._trainer(seed=0)
+        buffers = trainer.state().buffers
+        self.prices = SelectionCosts.from_cost_file(
+            costs, trainer.layers, buffer_entries=trainer.buffer_entries
+        )
+        self.layout = PayloadLayout(
+            {layer.name: layer.shape for layer in trainer.layers},
+            {name: buffer.shape for name, buffer in buffers.items()},
+        )
+        self.rates = Rates.of(costs)
+        self.cells = tuple(self._cells())
+        self.data = load_data(config.data)
+        for seed in range(config.seeds):
+            dirichlet_partition(self.data.y_train, config.clients, config.alpha, seed)
+
+    def runs(self, progress: Progress | None) -> Iterator[RunResult]:
+        """Seed by seed, so that an interruption leaves whole comparisons."""
+        started = time.monotonic()
+        runs, number = len(self.cells) * self.config.seeds, 0
+        for seed in range(self.config.seeds):
+            federation = Federation.prepare(
+                self._trainer(seed),
+                self.data,
+                clients=self.config.clients,
+                alpha=self.config.alpha,
+                rounds=self.config.rounds,
+                seed=seed,
+            )
+            for cell in self.cells:
+                number += 1
+                yield self._run(federation, cell, Tick(number, runs, started, progress))
+
+    def summarise(self, runs: Sequence[RunResult], *, interrupted: bool) -> Summary:
+        resolution = 1 / len(self.data.y_test)
+        cells = summarise_cells(runs, resolution)
+        comparisons = tuple(
+            comparison
+            for method in self.config.rules
+            if method.startswith("cwmp") and "topk" in self.config.rules
+            for comparison in compare_methods(runs, method, "topk", resolution)
+        )
+        planned = len(self.cells) * self.config.seeds
+        warnings = [small_sample_warning(self.config.seeds)]
+        if interrupted:
+            warnings.append(f"interrupted: {len(runs)} of {planned} runs finished and are here")
+        return Summary(
+            created_utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            config=self.config.model_dump(mode="json"),
+            costs={
+                name: getattr(self.costs, name)
+                for name in ("device", "meter", "origin", "model", "basis", "created_utc")
+            },
+            dense_j=self.prices.dense_j,
+            interrupted=interrupted,
+            table=cells,
+            comparisons=comparisons,
+            conclusion=conclude(cells, comparisons),
+            warnings=tuple(warning for warning in warnings if warning),
+            assumptions=(*ASSUMPTIONS, *self.costs.assumptions),
+        )
+
+    def _trainer(self, seed: int) -> Trainer:
+        config = self.config
+        plan = LocalPlan(config.local_epochs, config.batch_size, config.lr, config.momentum)
+        return Trainer(build_model(config.model, self.shape, self.classes, seed), plan)
+
+    def _cells(self) -> Iterator[Cell]:
+        for method in self.config.rules:
+            if method == "dense":
+                yield Cell(method, "100%", self.prices.dense_j)
+                continue
+            for budget in self.config.parsed_budgets:
+                budget_j = budget.joules(self.prices.dense_j)
+                yield Cell(method, str(budget), budget_j, self._reason(budget_j))
+
+    def _reason(self, budget_j: float) -> str:
+        """Why *budget_j* cannot be spent; raises where no study could be meant."""
+        if budget_j >= self.prices.cheapest_j:
+            self.prices.check_budget(budget_j)
+            return ""
+        return (
+            f"{budget_j:.3g} J opens no layer: the cheapest single entry costs "
+            f"{self.prices.cheapest_j:.3g} J with its fixed costs"
+        )
+
+    def _run(self, federation: Federation, cell: Cell, tick: Tick) -> RunResult:
+        entries = sum(layer.parameters for layer in federation.trainer.layers)
+        head = (cell.method, cell.budget, cell.budget_j, federation.seed)
+        if cell.reason:
+            return RunResult(*head, (), None, entries, cell.reason)
+        algorithm = make_algorithm(cell.method, self.prices, self.layout, cell.budget_j)
+        records: list[RoundRecord] = []
+        charged: list[Entry] = []
+        for record in LocalEngine().run(federation, algorithm):
+            records.append(record)
+            charged.extend(self.rates.charge(record, cell.method))
+            tick(cell, federation, record)
+        return RunResult(*head, tuple(records), Ledger(tuple(charged)), entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Tells whoever watches that a round of one run has finished."""
+
+    run: int
+    runs: int
+    started_s: float
+    progress: Progress | None
+
+    def __call__(self, cell: Cell, federation: Federation, record: RoundRecord) -> None:
+        if self.progress is None:
+            return
+        self.progress(
+            Step(
+                run=self.run,
+                runs=self.runs,
+                round=record.round,
+                rounds=federation.rounds,
+                cell=cell,
+                seed=federation.seed,
+                accuracy=record.accuracy,
+                elapsed_s=time.monotonic() - self.started_s,
+            )
+        )
+
+
+_ANY_COSTS = SelectionCosts.linear({"w": (1,)}, {"w": 1.0})
+"""Enough to find out whether a method exists before anything is read."""
+
+ASSUMPTIONS = (
+    "downlink: receiving a byte is taken to cost what sending one does",
+    "select: the profiled rule's cost stands in for that of other rules, marked assumed",
+    "update: indices of a selection are priced as random ones",
+)
+"""What the ledger takes for granted, whatever the cost file."""
