@@ -156,7 +156,7 @@ def _buffers_part(layout: PayloadLayout, buffers: Mapping[str, Any]) -> bytes:
 
 def _wire_values(values: NDArray[Any], value_type: ValueType, where: str) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
-        written = np.ascontiguousarray(values).astype(_wire_dtype(value_type))
+        written = np.asarray(values).astype(_wire_dtype(value_type), order="C")
     if not np.isfinite(written).all():
         raise UpdateError(f"{where} holds a value that is NaN, infinite or beyond {value_type}")
     return written

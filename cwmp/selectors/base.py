@@ -23,6 +23,7 @@ class Selector(Protocol):
         Raises:
             BudgetError: the budget is not positive, not finite, above the dense cost, or too
                 small to open any layer.
-            UpdateError: the update holds NaN or inf, or its layers are not the costs' layers.
+            LayerMismatchError: the update's layers are not the costs' layers.
+            UpdateError: the update holds NaN or inf, or a layer without entries.
         """
         ...

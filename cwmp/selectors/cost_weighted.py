@@ -24,10 +24,10 @@ class CostWeighted:
     """Keep the entries of highest score |g|^p / c^q; zeros are not sent.
 
     c is the layer's marginal joules of one entry, its index included. Ties go to the larger
-    |g|, then to the lower index, so that equal costs give Top-K's set exactly.
+    |g|, then to the lower index, so that equal linear costs give Top-K's set exactly.
 
-    (2, 1), the default, is greedy for sum g^2 and carries a bound that holds for every
-    selection within the budget. Where E_l(k) is linear it is the longest prefix of the score,
+    (2, 1), the default, is greedy for sum g^2 and carries a bound (`cwmp.bounds`) that holds
+    for every selection within the budget. Where E_l(k) is linear it is the longest prefix of the score,
     at most one entry's g^2 short of the best. Where opening a layer has a fixed cost, or bytes
     depend on the density, it is the best of three: that prefix; what the price of energy
     selects, which is each layer's own best count at the smallest price that fits, with the

@@ -1,0 +1,188 @@
+"""Sizes, round trips and what the encoder refuses."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwmp.codec import decode, encode
+from cwmp.payload import HEADER_BYTES, PayloadLayout, buffer_bytes, layer_bytes
+from cwmp.selection import LayerSelection
+from profiler.errors import InputError, LayerMismatchError, PayloadError, UpdateError
+
+
+@st.composite
+def messages(draw: st.DrawFn):
+    """A layout, a selection of it and its buffers."""
+    value_type = draw(st.sampled_from(["float16", "float32", "float64"]))
+    shapes = draw(
+        st.lists(st.lists(st.integers(1, 9), max_size=3).map(tuple), min_size=1, max_size=5)
+    )
+    buffer_shapes = draw(st.lists(st.lists(st.integers(1, 4), max_size=2).map(tuple), max_size=3))
+    layout = PayloadLayout(
+        {f"layer{number}": shape for number, shape in enumerate(shapes)},
+        {f"buffer{number}": shape for number, shape in enumerate(buffer_shapes)},
+        value_type,
+    )
+    numbers = np.random.default_rng(draw(st.integers(0, 2**32)))
+    layers = []
+    for name, shape in layout.layers.items():
+        parameters = prod(shape)
+        form = draw(st.sampled_from(["sparse", "dense"]))
+        k = parameters if form == "dense" else draw(st.integers(0, parameters))
+        indices = np.sort(numbers.permutation(parameters)[:k])
+        values = numbers.normal(size=k).astype(value_type)
+        values[numbers.random(k) < 0.2] = -0.0
+        layers.append(LayerSelection(name, shape, indices, values, form))
+    buffers = {
+        name: numbers.normal(size=shape).astype(np.float32)
+        for name, shape in layout.buffers.items()
+    }
+    return layout, layers, buffers
+
+
+@given(messages())
+@settings(max_examples=200, deadline=None)
+def test_round_trip_is_bit_for_bit_and_as_long_as_declared(message) -> None:
+    layout, layers, buffers = message
+    payload = encode(layers, layout, buffers)
+    declared = sum(
+        int(layer_bytes(prod(x.shape), x.indices.size, x.form, layout.value_bytes)) for x in layers
+    )
+    assert len(payload) == HEADER_BYTES + declared + buffer_bytes(layout.buffer_entries)
+    assert len(payload) <= layout.max_bytes
+
+    decoded = decode(payload, layout)
+    sent = [layer for layer in layers if layer.indices.size]
+    assert [layer.name for layer in decoded.layers] == [layer.name for layer in sent]
+    for got, layer in zip(decoded.layers, sent, strict=True):
+        assert (got.shape, got.form) == (layer.shape, layer.form)
+        assert got.indices.dtype == np.int64
+        assert got.values.dtype == layer.values.dtype
+        np.testing.assert_array_equal(got.indices, layer.indices)
+        assert got.values.tobytes() == layer.values.tobytes()
+    assert list(decoded.buffers) == list(buffers)
+    for name, buffer in buffers.items():
+        assert decoded.buffers[name].tobytes() == buffer.tobytes()
+        assert decoded.buffers[name].shape == buffer.shape
+
+
+def _one(indices, values, form="sparse", *, name="w", shape=(4, 5)) -> LayerSelection:
+    return LayerSelection(
+        name, shape, np.asarray(indices, dtype=np.int64), np.asarray(values, np.float32), form
+    )
+
+
+LAYOUT = PayloadLayout({"v": (3,), "w": (4, 5)})
+
+
+def test_the_index_code_is_the_smaller() -> None:
+    wide = PayloadLayout({"w": (320,)})
+    for k, index_bytes in ((1, 4), (10, 40), (11, 40), (300, 40)):
+        layer = _one(np.arange(k), np.ones(k), shape=(320,))
+        assert len(encode([layer], wide)) == 24 + 12 + 4 * k + index_bytes
+
+
+def test_layers_travel_in_the_layouts_order() -> None:
+    one, two = _one([1], [2.0]), _one([0], [3.0], name="v", shape=(3,))
+    assert encode([one, two], LAYOUT) == encode([two, one], LAYOUT)
+    assert [layer.name for layer in decode(encode([one, two], LAYOUT), LAYOUT).layers] == ["v", "w"]
+
+
+def test_a_dense_layer_carries_zeros_where_nothing_was_kept() -> None:
+    got = decode(encode([_one([3], [2.0], "dense")], LAYOUT), LAYOUT).layers[0]
+    assert got.form == "dense"
+    np.testing.assert_array_equal(got.values, np.where(np.arange(20) == 3, 2.0, 0.0))
+
+
+def test_nothing_kept_is_a_bare_header() -> None:
+    payload = encode([], LAYOUT)
+    assert len(payload) == HEADER_BYTES
+    assert decode(payload, LAYOUT).layers == ()
+
+
+def test_integer_buffers_travel_exactly_or_not_at_all() -> None:
+    layout = PayloadLayout({"w": (1,)}, {"seen": ()})
+    payload = encode([], layout, {"seen": np.int64(2**24)})
+    assert decode(payload, layout).buffers["seen"] == 2**24
+    with pytest.raises(UpdateError, match="'seen'"):
+        encode([], layout, {"seen": np.int64(2**24 + 1)})
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "says"),
+    [
+        ([_one([0], [1.0], name="x")], LayerMismatchError, "'x'"),
+        ([_one([0], [1.0], shape=(5, 4))], LayerMismatchError, r"\(5, 4\)"),
+        ([_one([0], [1.0]), _one([1], [1.0])], LayerMismatchError, "twice"),
+        ([_one([20], [1.0])], UpdateError, "0 to 19"),
+        ([_one([-1], [1.0])], UpdateError, "0 to 19"),
+        ([_one([2, 1], [1.0, 1.0])], UpdateError, "ascend"),
+        ([_one([1, 1], [1.0, 1.0])], UpdateError, "ascend"),
+        ([_one([1, 2], [1.0])], UpdateError, "indices"),
+        ([_one([1], [np.nan])], UpdateError, "'w'"),
+        ([_one([1], [-np.inf])], UpdateError, "'w'"),
+        ([_one([1], [np.inf], "dense")], UpdateError, "'w'"),
+    ],
+)
+def test_the_encoder_refuses(layers, error, says) -> None:
+    with pytest.raises(error, match=says):
+        encode(layers, LAYOUT)
+
+
+def test_a_value_beyond_the_wire_type_is_refused() -> None:
+    half = PayloadLayout({"w": (4, 5)}, value_type="float16")
+    with pytest.raises(UpdateError, match="float16"):
+        encode([_one([1], [1e5])], half)
+
+
+@pytest.mark.parametrize(
+    ("buffers", "says"),
+    [
+        (None, "'mean' is missing from the payload"),
+        ({"mean": np.zeros(3), "other": np.zeros(1)}, "'other' is missing from the layout"),
+        ({"mean": np.zeros(4)}, "shape"),
+    ],
+)
+def test_buffers_must_be_the_layouts(buffers, says) -> None:
+    with pytest.raises(LayerMismatchError, match=says):
+        encode([], PayloadLayout({"w": (2,)}, {"mean": (3,)}), buffers)
+
+
+def test_a_buffer_with_nan_is_refused() -> None:
+    with pytest.raises(UpdateError, match="'mean'"):
+        encode([], PayloadLayout({"w": (2,)}, {"mean": (1,)}), {"mean": np.array([np.nan])})
+
+
+@pytest.mark.parametrize(
+    ("layers", "value_type", "says"),
+    [
+        ({}, "float32", "at least one layer"),
+        ({"w": (0,)}, "float32", "'w'"),
+        ({"w": (2**16, 2**16)}, "float32", "2\\^31"),
+        ({"w": (2,)}, "int8", "int8"),
+    ],
+)
+def test_a_layout_that_no_payload_can_carry(layers, value_type, says) -> None:
+    with pytest.raises(InputError, match=says):
+        PayloadLayout(layers, value_type=value_type)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PayloadLayout({"v": (3,), "w": (5, 4)}),
+        PayloadLayout({"w": (4, 5), "v": (3,)}),
+        PayloadLayout({"v": (3,), "x": (4, 5)}),
+        PayloadLayout({"v": (3,), "w": (4, 5)}, value_type="float16"),
+        PayloadLayout({"v": (3,), "w": (4, 5)}, {"mean": (3,)}),
+    ],
+)
+def test_another_model_has_another_fingerprint(other) -> None:
+    assert other.fingerprint != LAYOUT.fingerprint
+    with pytest.raises(PayloadError, match="another model"):
+        decode(encode([], LAYOUT), other)
