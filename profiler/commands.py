@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -219,8 +220,9 @@ def _print_measurement(
     if interrupted:
         notes.append("interrupted: only finished runs are shown")
     runs = f"{total.n} run{'s' if total.n > 1 else ''}"
+    click.secho(f"{shlex.join(command)} ({runs})", bold=True)
     print_table(
-        f"{' '.join(command)} ({runs})",
+        "",
         ["each run", "mean", f"95 % interval ({total.basis})"],
         rows,
         note="\n".join(notes),

@@ -43,10 +43,10 @@ def print_source(report: SourceReport, probed: ProbeResult | None, failure: str 
         ):
             _print_labelled(label, text)
     else:
-        title = f"{report.source}: {report.device}, counts {report.unit}"
+        click.secho(f"{report.source}: {report.device}, counts {report.unit}", bold=True)
         rows = [_row(rail, probed) for rail in report.rails]
         columns = ["rail", "counted", "period", "p99", "quantum", "at rest"]
-        print_table(title, columns, rows)
+        print_table("", columns, rows)
         _print_labelled("path", report.path)
         if failure:
             _print_labelled("probe", f"failed: {failure}")

@@ -1,0 +1,51 @@
+"""Fixtures that every package's tests share: hardware that answers as it is told to."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
+from stand_ins.sysfs import SysfsTree
+
+
+@pytest.fixture
+def bare_sysfs_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SysfsTree]:
+    """A tree in place of ``/sys`` with no zone in it yet."""
+    tree = SysfsTree(tmp_path / "sys")
+    monkeypatch.setenv("CWMP_SYSFS", str(tree.root))
+    yield tree
+    tree.close()
+
+
+@pytest.fixture
+def sysfs_tree(bare_sysfs_tree: SysfsTree) -> SysfsTree:
+    """A tree in place of ``/sys``: a server with two sockets and memory; see `SysfsTree`."""
+    bare_sysfs_tree.add_server()
+    return bare_sysfs_tree
+
+
+@pytest.fixture(scope="session")
+def compiled_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in library, built once."""
+    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip("no C compiler (cc, gcc or clang) to build the NVML stand-in with")
+    return compile_library(compiler, tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def nvml_library(
+    compiled_nvml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> NvmlLibrary:
+    """The stand-in in place of the driver's library in this process; shows one GPU."""
+    pynvml = pytest.importorskip("pynvml")
+    library = NvmlLibrary(compiled_nvml, tmp_path / "gpus.txt")
+    library.show(FakeGpu())
+    monkeypatch.setenv("FAKE_NVML", str(library.script))
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(compiled_nvml)))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return library

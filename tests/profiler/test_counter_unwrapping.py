@@ -1,0 +1,110 @@
+"""Wraps are removed exactly; what no wrap explains is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.errors import CounterFaultError
+from profiler.meters.counter import UnwrappedCounter
+
+UNIT_J = 1e-6
+GUARD_W = 1000.0
+SLACK_S = 0.1
+RANGE = 300_000_000  # 300 J: wraps after 0.3 s at the guard power
+
+
+def _counter(range_units: int | None = RANGE) -> UnwrappedCounter:
+    return UnwrappedCounter("counter", UNIT_J, GUARD_W, SLACK_S, range_units)
+
+
+@given(
+    start=st.integers(0, RANGE - 1),
+    steps=st.lists(st.tuples(st.floats(0.0, 0.19), st.floats(0.0, 1.0)), min_size=1, max_size=50),
+)
+def test_sum_of_steps_is_recovered_across_any_number_of_wraps(
+    start: int, steps: list[tuple[float, float]]
+) -> None:
+    counter = _counter()
+    counter.start(start, 0.0)
+    now_s, truth = 0.0, 0
+    for elapsed_s, share in steps:
+        now_s += elapsed_s
+        truth += int(share * GUARD_W * elapsed_s / UNIT_J)
+        raw = (start + truth) % RANGE
+        assert counter.advance(raw, now_s, now_s) == pytest.approx(truth * UNIT_J, abs=1e-12)
+
+
+@given(last=st.integers(0, RANGE), raw=st.integers(0, RANGE), elapsed_s=st.floats(0.0, 1.0))
+def test_accepts_exactly_what_one_wrap_at_plausible_power_explains(
+    last: int, raw: int, elapsed_s: float
+) -> None:
+    counter = _counter()
+    counter.start(last, 0.0)
+    candidates = [raw - last, raw - last + RANGE]
+    plausible_j = GUARD_W * (elapsed_s + SLACK_S)
+    believable = [step for step in candidates if step >= 0 and step * UNIT_J <= plausible_j]
+    in_time = elapsed_s < RANGE * UNIT_J / GUARD_W - SLACK_S
+    if in_time and believable:
+        assert counter.advance(raw, elapsed_s, elapsed_s) == pytest.approx(min(believable) * UNIT_J)
+    else:
+        with pytest.raises(CounterFaultError):
+            counter.advance(raw, elapsed_s, elapsed_s)
+
+
+def test_too_long_a_gap_is_a_fault_even_if_the_value_looks_fine() -> None:
+    counter = _counter()
+    counter.start(0, 0.0)
+    gap_s = counter.max_read_gap_s
+    assert gap_s == pytest.approx(0.2)
+    with pytest.raises(CounterFaultError, match="wrapped twice"):
+        counter.advance(10, 0.25, 0.25)
+
+
+def test_gap_is_judged_by_the_longest_time_it_can_have_been() -> None:
+    counter = _counter()
+    counter.start(0, before_s=0.0)
+    with pytest.raises(CounterFaultError, match="wrapped twice"):
+        counter.advance(10, before_s=0.15, after_s=0.21)
+
+
+def test_reset_is_told_from_a_wrap_and_stays_a_fault() -> None:
+    counter = _counter()
+    counter.start(200_000_000, 0.0)
+    for _ in range(2):
+        with pytest.raises(CounterFaultError, match="reset"):
+            counter.advance(150_000_000, 0.01, 0.01)
+    assert counter.advance(200_001_000, 0.02, 0.02) == pytest.approx(1e-3)
+
+
+def test_implausible_leap_forward_is_a_fault() -> None:
+    counter = _counter()
+    counter.start(0, 0.0)
+    with pytest.raises(CounterFaultError, match="1000 W"):
+        counter.advance(250_000_000, 0.01, 0.01)
+
+
+def test_counter_that_never_wraps_may_not_go_back() -> None:
+    counter = _counter(None)
+    counter.start(1000, 0.0)
+    assert counter.max_read_gap_s is None
+    assert counter.advance(2000, 1e6, 1e6) == pytest.approx(1e-3)
+    with pytest.raises(CounterFaultError, match="went back"):
+        counter.advance(1999, 1e6 + 1, 1e6 + 1)
+
+
+@pytest.mark.parametrize("raw", [-1, RANGE + 1])
+def test_value_outside_the_range_is_a_fault(raw: int) -> None:
+    counter = _counter()
+    with pytest.raises(CounterFaultError, match="outside"):
+        counter.start(raw, 0.0)
+    counter.start(0, 0.0)
+    with pytest.raises(CounterFaultError, match="outside"):
+        counter.advance(raw, 0.01, 0.01)
+
+
+@pytest.mark.parametrize("range_units", [0, 100_000_000])
+def test_range_too_small_to_follow_is_a_fault(range_units: int) -> None:
+    with pytest.raises(CounterFaultError, match="too soon"):
+        _counter(range_units).start(0, 0.0)
