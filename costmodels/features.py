@@ -71,8 +71,8 @@ FEATURES: Mapping[Group, tuple[Feature, ...]] = MappingProxyType(
         "send": (_CALLS, Feature("bytes", "J/byte", "bytes sent")),
         "select": (_CALLS, _PARAMETERS, _ENTRIES),
         "train": (
-            _CALLS,
             _PARAMETERS,
+            _CALLS,
             Feature("examples", "J/example", "examples in the batch"),
             Feature("mac_examples", "J/MAC", "forward multiply-accumulates of the batch"),
         ),
@@ -146,7 +146,7 @@ def feature_matrix(
     else:
         if macs is None:
             raise InputError("the features of training need the module's multiply-accumulates")
-        columns = [ones, ones * parameters, amounts, amounts * macs]
+        columns = [ones * parameters, ones, amounts, amounts * macs]
     return np.column_stack(columns)
 
 

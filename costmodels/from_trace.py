@@ -139,7 +139,7 @@ def assumptions_of(meta: TraceMetadata) -> tuple[str, ...]:
 def trace_hash(trace: Trace) -> str:
     """SHA-256 of a trace's content, the same for its Parquet and its CSV form."""
     digest = hashlib.sha256(trace.metadata.model_dump_json().encode())
-    digest.update(trace.blocks.to_csv(index=False, float_format=repr).encode())
+    digest.update(trace.blocks.to_csv(index=False).encode())
     return digest.hexdigest()
 
 

@@ -78,7 +78,7 @@ def _steeper(b: float) -> tuple[Floats, Floats]:
 
 
 def secants(
-    energy: Callable[[Floats], Floats], k_max: int, tolerance: float = 0.01
+    energy: Callable[[Floats], Floats], k_max: int, tolerance: float
 ) -> list[tuple[int, float, float]]:
     """A concave, non-decreasing E(k) as few secant lines: (from_k, a, c) each.
 

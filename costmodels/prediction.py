@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from costmodels.costmodel import CostModel
 
 _NOTHING = 1e-12
+_TOLERANCE = 0.05
 _LARGEST_BATCH = 4096
 
 
@@ -169,7 +170,7 @@ def _operation_cost(
 def _pieces(
     model: OperationModel, energy: Callable[[NDArray[np.float64]], NDArray[np.float64]], k_max: int
 ) -> tuple[Piece, ...]:
-    """E(k) as secant lines within 1 %; at k = k_max alone for the dense add.
+    """E(k) as secant lines within 5 %; at k = k_max alone for the dense add.
 
     A price of zero per k cannot stand: then c is the most that the residuals leave room for,
     (exp(q) - 1) E(k_max) / k_max, and flagged.
@@ -184,7 +185,7 @@ def _pieces(
     if model.group == "update.dense":
         return (Piece(a_j=None, c_j=_estimate(last_j / k_max, spread)),)
     pieces = []
-    for from_k, a, c in secants(energy, k_max):
+    for from_k, a, c in secants(energy, k_max, _TOLERANCE):
         rising = c * k_max > _NOTHING * last_j
         slope = _estimate(c, spread) if rising else _limit(last_j / k_max, spread)
         fixed = _estimate(a, spread) if a > _NOTHING * last_j else None
@@ -221,11 +222,17 @@ def _note_outside(
 
 
 def _sentences(model: CostModel, findings: _Findings) -> list[str]:
-    sentences = [
-        f"{found.group}: {found.validation.verdict}"
+    sentences = []
+    loose = [
+        f"{found.group} ({found.validation.groups})"
         for found in model.operations
         if not found.validation.calibrated
     ]
+    if loose:
+        sentences.append(
+            "intervals are uncalibrated, 95 % needs 19 left-out groups and these had fewer: "
+            f"{', '.join(loose)}"
+        )
     if findings.outside:
         names = sorted(findings.outside)
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,48 @@
+"""The JSON Schemas of what this package writes: ``python -m costmodels.schema docs/schemas``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """File name -> JSON Schema (draft 2020-12) of the file format's current version."""
+    from costmodels.costfile import CostFile
+    from costmodels.costmodel import CostModel
+
+    costs = CostFile.model_json_schema()
+    model = CostModel.model_json_schema()
+    model["properties"]["checksum"] = {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "SHA-256 of the file's other content, canonical JSON.",
+    }
+    model["required"] = [*model["required"], "checksum"]
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {
+        "costs.v1.schema.json": {**dialect, **costs},
+        "costmodel.v1.schema.json": {**dialect, **model},
+    }
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """The text of a schema file."""
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write every schema into *folder*, replacing older ones, and return the paths."""
+    from profiler.files import write_atomic
+
+    written = []
+    for name, schema in json_schemas().items():
+        write_atomic(folder / name, schema_text(schema).encode(), force=True)
+        written.append(folder / name)
+    return written
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/schemas"))

@@ -1,0 +1,44 @@
+"""``cwmp costs``: a trace to a cost file, straight from measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from profiler.console import ExampleCommand, force_option, json_option, print_json, say
+
+
+@click.command(
+    cls=ExampleCommand,
+    epilog="cwmp costs out/trace.parquet -o out/costs.json",
+    no_args_is_help=True,
+)
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The cost file to write.",
+)
+@force_option
+@json_option
+def costs(trace: Path, output: Path, force: bool, as_json: bool) -> None:
+    """Write the costs of the model that TRACE profiled, and print them.
+
+    Each layer gets the line E(k) = a + c k of the layer it was measured as.
+    """
+    from costmodels.from_trace import costs_from_trace
+    from cwmp.commands.cost_table import print_costs
+    from profiler.files import refuse_existing
+    from profiler.trace import Trace
+
+    refuse_existing(output, force=force)
+    found = costs_from_trace(Trace.load(trace))
+    found.save(output, force=force)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_costs(found)
+        say(f"wrote {output}")
