@@ -69,6 +69,11 @@ class Gauge:
     quantum_j: float | None = None
     sleep: Callable[[float], None] = time.sleep
 
+    @property
+    def stepped(self) -> bool:
+        """Whether the counter steps slowly enough for windows to feel it."""
+        return (self.period_s or 0.0) >= SHORTEST_DEPHASED_PERIOD_S
+
     def window(self, action: Callable[[], None], generator: np.random.Generator) -> Window:
         """Meter *action*, begun at a random phase of the counter's step.
 
@@ -78,7 +83,7 @@ class Gauge:
         """
         self._settle()
         period = self.period_s or 0.0
-        if SHORTEST_DEPHASED_PERIOD_S <= period <= LONGEST_DEPHASED_PERIOD_S:
+        if self.stepped and period <= LONGEST_DEPHASED_PERIOD_S:
             self.sleep(float(generator.uniform(0.0, period)))
         info = self.meter.info
         start = self.meter.read()

@@ -60,6 +60,27 @@ def check_densities(densities: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(densities))
 
 
+def check_device(device: str) -> None:
+    """Raise unless torch can work on *device*.
+
+    Raises:
+        InputError: it is neither ``cpu`` nor a CUDA device that torch sees.
+    """
+    import torch
+
+    if device == "cpu":
+        return
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}; give cpu or cuda:0") from error
+    if found.type != "cuda":
+        raise InputError(f"operations run on cpu or cuda:N, not on {device!r}")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (found.index or 0) >= count:
+        raise InputError(f"torch sees {count} CUDA devices, so there is no {device!r}; give cpu")
+
+
 def draw_indices(
     generator: np.random.Generator, parameters: int, k: int, pattern: Pattern
 ) -> NDArray[np.int64]:

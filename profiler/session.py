@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from profiler.errors import InputError
 from profiler.journal import Journal, Measured, check_same
 from profiler.layers import LayerInfo, layers_of
 from profiler.meters.base import EnergyMeter
-from profiler.operations import UpdateOperation, check_densities, shared_layers
+from profiler.operations import UpdateOperation, check_densities, check_device, shared_layers
 from profiler.progress import Report
 from profiler.records import block_table
 from profiler.stages import Session, Settings
@@ -100,9 +101,11 @@ def profile_model(
         OutputError: the journal cannot be written, for example because the disk is full.
         SessionInterrupted: Ctrl-C; it carries the trace of what was measured.
     """
+    begin_s = time.perf_counter()
     if resume and journal is None:
         raise InputError("nothing to resume from: name the journal")
     _check_numbers(precision, max_time_s)
+    check_device(device)
     layers = layers_of(model)
     names = OPERATIONS if operations is None else tuple(operations)
     own = _own_operations(
@@ -124,7 +127,10 @@ def profile_model(
     )
     book, measured, found = _open_journal(context, journal, resume, max_time_s)
     gauge = Gauge(meter, found["probe"].get("period_s"), found["probe"].get("quantum_j"))
-    settings = Settings(seed, precision, found["window_s"], max_time_s)
+    left_s = None
+    if max_time_s is not None:
+        left_s = max(max_time_s - (time.perf_counter() - begin_s), 1e-3)
+    settings = Settings(seed, precision, found["window_s"], left_s)
     session = Session(cells, gauge, settings, journal=book, measured=measured, report=progress)
     try:
         session.run()

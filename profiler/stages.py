@@ -24,6 +24,8 @@ from profiler.workloads import Cell, Operation
 FAILURES_IN_A_ROW = 4
 FEWEST_PILOT_BLOCKS = 2
 _MARGIN = 0.97
+_SHORT_SLEEP = 0.25
+"""Of a window: how long to sleep where the meter has no steps to average over."""
 _SIZING_BLOCK = 2**40
 """Added to a cell's position: the seeds of sizing blocks are never those of counted ones."""
 
@@ -168,6 +170,8 @@ class Session:
 
     def _measure(self, position: int, number: int, repetitions: int, call_s: float) -> Block:
         seed = design.block_seed(self.settings.seed, number)
+        share = 1.0 if self.gauge.stepped else _SHORT_SLEEP
+        sleep_s = share * min(self.settings.window_s, repetitions * call_s)
         lost: list[Exception] = []
         while len(lost) < FAILURES_IN_A_ROW:
             workload = self._operations[position].prepare(self.cells[position], seed)
@@ -177,7 +181,7 @@ class Session:
                     repetitions,
                     self.gauge,
                     np.random.default_rng([seed, len(lost)]),
-                    sleep_s=min(self.settings.window_s, repetitions * call_s),
+                    sleep_s=sleep_s,
                     usual_frequency_hz=median(self._frequencies) if self._frequencies else None,
                 )
             except (MeterReadError, CounterFaultError) as error:
