@@ -1,0 +1,17 @@
+"""The examples in the docstrings run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module", ["cwmp.budget", "cwmp.payload", "cwmp.selectors", "cwmp.selectors.cost_weighted"]
+)
+def test_examples(module: str) -> None:
+    outcome = doctest.testmod(import_module(module))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
