@@ -1,0 +1,180 @@
+"""``cwmp run``: federated training under joule budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from profiler.console import (
+    ExampleCommand,
+    Interrupted,
+    force_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
+from profiler.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from cwmp.study import Progress, StudyResult
+    from cwmp.summary import CellSummary, Energy
+
+_EPILOG = """
+cwmp run --costs costs.json --data digits --model lenet --budgets 5%,20% -o out
+cwmp run --costs costs.json --data cifar10:cifar10.npz --model resnet8 --rounds 50 -o out
+"""
+
+
+@click.command(cls=ExampleCommand, epilog=_EPILOG)
+@click.option("--costs", type=click.Path(path_type=Path), required=True, help="The cost file.")
+@click.option("--data", default="digits", show_default=True, help="digits or cifar10:PATH.")
+@click.option("--model", default="lenet", show_default=True, help="A name or module:callable.")
+@click.option("--clients", type=int, default=10, show_default=True)
+@click.option(
+    "--alpha", type=float, default=0.1, show_default=True, help="Dirichlet mix of labels."
+)
+@click.option("--rounds", type=int, default=20, show_default=True)
+@click.option("--local-epochs", type=int, default=1, show_default=True)
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--lr", type=float, default=0.05, show_default=True, help="Of local SGD.")
+@click.option("--momentum", type=float, default=0.5, show_default=True, help="Of local SGD.")
+@click.option(
+    "--methods",
+    default="dense,topk,random,cwmp",
+    show_default=True,
+    help="Also cwmp:P,Q for the score |g|^P / c^Q.",
+)
+@click.option(
+    "--budgets",
+    default="1%,5%,20%",
+    show_default=True,
+    help="Joules a client may declare a round: a share of the dense cost, or 2mJ.",
+)
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@click.option("--score", default="2,1", show_default=True, help="P,Q of the method cwmp.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of results."
+)
+@force_option
+@json_option
+def run(output: Path, force: bool, as_json: bool, **values: Any) -> None:
+    """Train federated under joule budgets and compare methods at equal joules.
+
+    Writes results.parquet, ledger.parquet, summary.json and accuracy_vs_joules.png to the
+    output folder. Interrupted, it keeps the finished runs.
+    """
+    from cwmp.results import refuse_results
+    from cwmp.study import StudyConfig, run_study
+
+    refuse_results(output, force=force)
+    config = StudyConfig.parse(**values)
+    with _progress() as progress:
+        result = run_study(config, progress)
+    result.save(output, picture=_picture(result), force=force)
+    if as_json:
+        print_json(result.summary.model_dump(mode="json"))
+    else:
+        print_summary(result)
+        click.echo(f"Results, ledger and picture are in {output}.")
+    if result.summary.interrupted:
+        raise Interrupted
+
+
+def print_summary(result: StudyResult) -> None:
+    """The table, the conclusion and the warnings, on stdout."""
+    from cwmp.report.curves import describe_origin
+
+    summary = result.summary
+    rows = [_row(cell) for cell in summary.table]
+    print_table(
+        f"Final accuracy and joules ({describe_origin(summary.table, 'total')})",
+        ("method", "budget", "accuracy %", "joules", "no training", "kept", "of bound"),
+        rows,
+        note=_note(summary.table),
+    )
+    for line in summary.conclusion:
+        click.echo(line)
+    for line in summary.warnings:
+        click.echo(f"Note: {line}.")
+
+
+def _row(cell: CellSummary) -> tuple[str, ...]:
+    from cwmp.conclusion import describe_accuracy, display_name
+
+    name = display_name(cell.method)
+    if cell.accuracy is None:
+        return (name, cell.budget, "infeasible", "-", "-", "-", "-")
+    return (
+        f"{name} *" if cell.on_front else name,
+        cell.budget,
+        describe_accuracy(cell.accuracy),
+        _joules(cell.total),
+        _joules(cell.exchange),
+        "-" if cell.kept_fraction is None else _percent(cell.kept_fraction),
+        "-" if cell.certificate is None else _percent(cell.certificate),
+    )
+
+
+def _joules(energy: Energy | None) -> str:
+    from profiler.listing import quantity
+
+    return "not priced" if energy is None else quantity(energy.value_j, "J")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _note(table: tuple[CellSummary, ...]) -> str:
+    lines = ["* on the Pareto front. accuracy: mean ± sd over seeds. kept: entries sent."]
+    lines.append("of bound: captured sum of g^2 of the most that any selection captures.")
+    reasons = dict.fromkeys(f"{c.budget}: {c.reason}" for c in table if c.reason)
+    lines.extend(f"infeasible at {reason}" for reason in reasons)
+    lacks = dict.fromkeys(phase for c in table if c.total for phase in c.total.lacks)
+    if lacks:
+        lines.append(f"joules lack {', '.join(lacks)}: the cost file does not price them.")
+    return "\n".join(lines)
+
+
+def _picture(result: StudyResult) -> bytes | None:
+    from cwmp.report.picture import draw
+
+    try:
+        return draw(result)
+    except MissingExtraError as error:
+        say(f"picture skipped: {error}")
+        return None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on stderr where that is a terminal; nothing where it is not."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cwmp.conclusion import display_name
+    from cwmp.study import Step
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(step: Step) -> None:
+            done = (step.run - 1) * step.rounds + step.round
+            name = f"{display_name(step.cell.method)} {step.cell.budget}"
+            text = (
+                f"run {step.run}/{step.runs} {name}, round {step.round}/{step.rounds}, "
+                f"accuracy {100 * step.accuracy:.1f} %"
+            )
+            bar.update(task, description=text, total=step.runs * step.rounds, completed=done)
+
+        yield show

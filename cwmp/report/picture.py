@@ -1,0 +1,201 @@
+"""Accuracy against cumulative joules: one curve a method and budget, its end labelled.
+
+Colours are Okabe and Ito's (2008), told apart by people with colour-blindness; budgets also
+differ by marker. Labels stand in a column beside the axes, moved apart where they would
+overlap, each tied to its curve's end by a thin line.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from cwmp.conclusion import display_name
+from cwmp.report.curves import Curve, Scope, curves_of, describe_origin
+from profiler.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cwmp.study import StudyResult
+
+_INK, _FAINT = "#222222", "#8a8a8a"
+_COLOURS = {"cwmp": "#D55E00", "topk": "#0072B2", "random": "#009E73", "dense": "#000000"}
+_MORE_COLOURS = ("#CC79A7", "#B8860B", "#56B4E9", "#7A5195")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LABEL_STEP = 0.052
+"""Least distance of two labels, in heights of the axes."""
+
+
+def draw(result: StudyResult) -> bytes:
+    """The picture as a PNG.
+
+    With local training priced there are two panels: all joules, and joules without local
+    training, which no method here changes.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "the picture needs matplotlib: pip install 'cwmp[report]'"
+        ) from error
+    table = result.summary.table
+    trained = any(cell.phases.get("train") is not None for cell in table)
+    scopes: tuple[Scope, ...] = ("total", "exchange") if trained else ("exchange",)
+    figure = Figure(figsize=(5.6 * len(scopes) + 1.2, 5.2), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(scopes), sharey=True, squeeze=False)[0]
+    for axes, scope in zip(panels, scopes, strict=True):
+        curves = curves_of(result.runs, table, scope)
+        _panel(axes, curves, scope, describe_origin(table, scope), last=scope == scopes[-1])
+    panels[0].set_ylabel("test accuracy (%)", color=_INK)
+    figure.suptitle(_title(result), x=0.01, y=0.985, ha="left", fontsize=12.5, color=_INK)
+    figure.text(0.01, 0.015, _caption(result), ha="left", fontsize=8.5, color="#555555")
+    figure.subplots_adjust(
+        left=0.62 / figure.get_figwidth(),
+        right=1 - 1.25 / figure.get_figwidth(),
+        top=0.84,
+        bottom=0.19,
+        wspace=0.06,
+    )
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, last: bool) -> None:
+    colours, markers = _styles(curves)
+    for curve in curves:
+        colour, marker = colours[curve.method], markers[curve.budget]
+        accuracy, spread = 100 * curve.accuracy, 100 * curve.spread
+        axes.fill_between(
+            curve.joules, accuracy - spread, accuracy + spread, color=colour, alpha=0.09, lw=0
+        )
+        axes.plot(curve.joules, accuracy, color=colour, lw=1.5, alpha=0.85)
+        axes.plot(
+            curve.joules[-1],
+            accuracy[-1],
+            marker=marker,
+            ms=8 if curve.on_front else 6.5,
+            color=colour,
+            mec=_INK if curve.on_front else "white",
+            mew=1.4 if curve.on_front else 0.8,
+            zorder=5,
+        )
+    _front(axes, curves)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 100)
+    what = "all phases" if scope == "total" else "without local training"
+    axes.set_title(f"Joules, {what}", loc="left", fontsize=10.5, color=_INK)
+    axes.set_xlabel(f"cumulative joules ({origin})", color=_INK)
+    axes.grid(axis="y", color="#e4e4e4", lw=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=9)
+    if last:
+        _label_ends(axes, curves, colours)
+
+
+def _styles(curves: Sequence[Curve]) -> tuple[dict[str, str], dict[str, str]]:
+    spare = cycle(_MORE_COLOURS)
+    methods = dict.fromkeys(curve.method for curve in curves)
+    colours = {method: _COLOURS.get(method) or next(spare) for method in methods}
+    budgets = dict.fromkeys(curve.budget for curve in curves)
+    return colours, dict(zip(budgets, cycle(_MARKERS), strict=False))
+
+
+def _front(axes: Axes, curves: Sequence[Curve]) -> None:
+    """The Pareto front: what accuracy no curve reached with fewer joules."""
+    ends = sorted((c.joules[-1], 100 * c.accuracy[-1]) for c in curves if c.on_front)
+    if len(ends) < 2:
+        return
+    joules, accuracy = zip(*ends, strict=True)
+    axes.step(joules, accuracy, where="post", color=_INK, lw=1, ls=(0, (4, 3)), zorder=4, alpha=0.7)
+
+
+def _label_ends(axes: Axes, curves: Sequence[Curve], colours: dict[str, str]) -> None:
+    places = spread_labels([float(curve.accuracy[-1]) for curve in curves], _LABEL_STEP)
+    for curve, place in zip(curves, places, strict=True):
+        budget = "" if curve.method == "dense" else f" {curve.budget}"
+        axes.annotate(
+            f"{display_name(curve.method)}{budget}",
+            xy=(curve.joules[-1], 100 * curve.accuracy[-1]),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if curve.on_front else "normal",
+            color=colours[curve.method],
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colours[curve.method],
+                "lw": 0.6,
+                "alpha": 0.5,
+                "shrinkA": 1,
+                "shrinkB": 4,
+            },
+        )
+
+
+def spread_labels(wanted: Sequence[float], step: float) -> list[float]:
+    """Heights in [0, 1] as near to *wanted* as a least distance of *step* allows, in its order.
+
+    Labels that would overlap form a group that is centred on what its members wanted; where
+    all together do not fit, the distance shrinks evenly.
+    """
+    if not wanted:
+        return []
+    step = min(step, 1 / max(len(wanted) - 1, 1))
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    groups: list[list[int]] = []
+    for i in order:
+        groups.append([i])
+        while len(groups) > 1 and _bottom(groups[-1], wanted, step) < (
+            _bottom(groups[-2], wanted, step) + len(groups[-2]) * step - 1e-9
+        ):
+            tail = groups.pop()
+            groups[-1] += tail
+    heights = [0.0] * len(wanted)
+    for group in groups:
+        for position, i in enumerate(group):
+            heights[i] = _bottom(group, wanted, step) + position * step
+    return heights
+
+
+def _bottom(group: Sequence[int], wanted: Sequence[float], step: float) -> float:
+    """Where the lowest label of *group* stands, the group kept inside [0, 1]."""
+    span = (len(group) - 1) * step
+    centre = sum(wanted[i] for i in group) / len(group)
+    return min(max(centre - span / 2, 0.0), 1.0 - span)
+
+
+def _title(result: StudyResult) -> str:
+    config = result.config
+    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    data = config.data.partition(":")[0]
+    return (
+        f"Accuracy against joules: {config.model} on {data}, {config.clients} clients, "
+        f"Dirichlet {config.alpha:g}, {config.rounds} rounds, {seeds}"
+    )
+
+
+def _caption(result: StudyResult) -> str:
+    costs = result.summary.costs
+    text = [
+        f"Joules by the cost file of {costs['device']} ({costs['origin']}, {costs['meter']}).",
+        "Bands: ± 1 standard deviation over seeds. Dashed and ringed: Pareto front.",
+    ]
+    absent: dict[str, list[str]] = {}
+    for cell in result.summary.table:
+        if not cell.feasible:
+            absent.setdefault(cell.budget, []).append(display_name(cell.method))
+    text.extend(f"Infeasible at {b}: {', '.join(names)}." for b, names in absent.items())
+    return " ".join(text)
