@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         MeterPermissionError,
         MeterReadError,
         MissingExtraError,
+        OutputError,
         OutputExistsError,
         PayloadError,
         UpdateError,
@@ -41,7 +42,7 @@ _HOMES = {
     "profiler.errors": (
         "BudgetError CounterFaultError CwmpError FileFormatError InputError InputFileError "
         "LayerMismatchError MeterError MeterNotFoundError MeterPermissionError MeterReadError "
-        "MissingExtraError OutputExistsError PayloadError UpdateError"
+        "MissingExtraError OutputError OutputExistsError PayloadError UpdateError"
     ),
     "profiler.layers": "LayerInfo layers_of",
     "profiler.meters": "discover find_meter",
@@ -69,6 +70,7 @@ __all__ = [
     "MeterPermissionError",
     "MeterReadError",
     "MissingExtraError",
+    "OutputError",
     "OutputExistsError",
     "PayloadError",
     "ProbeResult",

@@ -25,6 +25,7 @@ from profiler.measure import (
     Estimate,
     Repetition,
     as_document,
+    check_plan,
     energy_above_rest,
     repeat_measured,
     total_energy,
@@ -103,6 +104,7 @@ def measure(
     COMMAND is run as it stands, without a shell. Its exit code is reported, not passed on. With
     --json its standard output goes to standard error.
     """
+    check_plan(repeat, idle_s)
     program = shutil.which(command[0])
     if program is None:
         raise InputError(f"cannot run {command[0]!r}: no such program; check the spelling or PATH")

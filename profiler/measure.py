@@ -69,6 +69,16 @@ class Repetition:
         return math.hypot(self.run.standard_error_j, scale * (self.rest.standard_error_j or 0.0))
 
 
+def check_plan(repeat: int, idle_s: float) -> None:
+    """Refuse what cannot be run, before anything is.
+
+    Raises:
+        InputError: a repeat below 1, or a rest that is negative or not finite.
+    """
+    if repeat < 1 or not (math.isfinite(idle_s) and idle_s >= 0):
+        raise InputError(f"cannot repeat {repeat} times after {idle_s} s of rest")
+
+
 def repeat_measured(
     action: Callable[[], None],
     meter: EnergyMeter,
@@ -94,8 +104,7 @@ def repeat_measured(
         InputError: a repeat below 1, or a rest that is negative or not finite.
         MeterReadError, CounterFaultError: a read failed.
     """
-    if repeat < 1 or not (math.isfinite(idle_s) and idle_s >= 0):
-        raise InputError(f"cannot repeat {repeat} times after {idle_s} s of rest")
+    check_plan(repeat, idle_s)
     repetitions = []
     for number in range(repeat):
         rest = None

@@ -42,7 +42,7 @@ def test_energy_is_the_power_of_each_rail_times_time(sysfs_tree: SysfsTree) -> N
 
 def test_wraps_are_removed(bare_sysfs_tree: SysfsTree) -> None:
     counter = bare_sysfs_tree.add("intel-rapl:0", "package-0", 90.0, range_uj=400_000_000)
-    meter = RaplMeter(scan(bare_sysfs_tree.powercap))
+    meter = RaplMeter(scan(bare_sysfs_tree.powercap), guard_power_w=100.0)
     for _ in range(300):
         bare_sysfs_tree.advance(0.1)
         energy_j = meter.read().energy_j["package-0"]
