@@ -24,7 +24,7 @@ class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     relative_floor : float, default=1e-6
         *floor* as a share of the weighted mean of |y|: keeps a target near zero from taking
-        all the weight.
+        all the weight. At 0 the floor is the smallest |y| that is not zero.
 
     Attributes
     ----------
@@ -76,7 +76,10 @@ class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         size = np.abs(y)
         floor = self.relative_floor * float(weight @ size) / max(float(weight.sum()), 1e-300)
-        row = np.sqrt(weight) / np.maximum(size, floor if floor > 0 else 1.0)
+        if floor == 0:
+            counted = size[(weight > 0) & (size > 0)]
+            floor = float(counted.min()) if counted.size else 1.0
+        row = np.sqrt(weight) / np.maximum(size, floor)
         design, target = X * row[:, None], y * row
         norm = np.linalg.norm(design, axis=0)
         norm[norm == 0] = 1.0

@@ -33,8 +33,8 @@ FEATURES_VERSION: Literal[1] = 1
 LINE_BYTES = 64
 NEAR_BYTES = 32 * 1024
 
-Group = Literal["update", "update.dense", "encode", "send", "select", "train"]
-"""What shares coefficients: random and clustered updates run the same code, dense another."""
+Group = Literal["update", "update.dense", "encode", "encode.dense", "send", "select", "train"]
+"""What shares coefficients: random and clustered indices run the same code, dense another."""
 
 _ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _ITEM_BYTES |= {"float8_e5m2": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1}
@@ -68,6 +68,7 @@ FEATURES: Mapping[Group, tuple[Feature, ...]] = MappingProxyType(
             Feature("bytes", "J/byte", "bytes of the tensor"),
         ),
         "encode": (_CALLS, _ENTRIES, _PARAMETERS),
+        "encode.dense": (_CALLS, _PARAMETERS),
         "send": (_CALLS, Feature("bytes", "J/byte", "bytes sent")),
         "select": (_CALLS, _PARAMETERS, _ENTRIES),
         "train": (
@@ -84,13 +85,14 @@ def group_of(operation: str, pattern: str) -> Group:
     """The group that *operation* under *pattern* belongs to.
 
     Raises:
-        InputError: an unknown operation.
+        InputError: an unknown operation, or a dense pattern where there is none.
     """
-    if operation == "update":
-        return "update.dense" if pattern == "dense" else "update"
+    wanted = f"{operation}.dense" if pattern == "dense" else operation
     for group in FEATURES:
-        if operation == group:
+        if wanted == group:
             return group
+    if operation in FEATURES:
+        raise InputError(f"{operation!r} has no dense form; its pattern is random or batch")
     raise InputError(f"unknown operation {operation!r}; choose update, encode, send, select, train")
 
 
@@ -139,6 +141,8 @@ def feature_matrix(
             columns = [ones, ones * tensor_bytes * far, ones * tensor_bytes]
     elif group == "encode":
         columns = [ones, amounts, ones * parameters]
+    elif group == "encode.dense":
+        columns = [ones, ones * parameters]
     elif group == "send":
         columns = [ones, amounts]
     elif group == "select":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
 from costmodels.features import feature_matrix
-from costmodels.from_trace import MESSAGE_OPERATIONS, UNITS, payer_of, utc_now
+from costmodels.from_trace import UNITS, payer_of, utc_now
 from costmodels.pieces import secants
 from costmodels.records import OperationModel
 from profiler.errors import InputError
@@ -62,8 +62,8 @@ def predict(
     whole = _Subject("*", "payload", total, layers[0].dtype)
     message = tuple(
         _operation_cost(found, pattern, whole, _message_k_max(found, total), findings)
-        for name in MESSAGE_OPERATIONS
-        if (found := model.find(name)) is not None
+        for group in ("encode", "encode.dense", "send", "select")
+        if (found := model.find(group)) is not None
         for pattern in found.patterns
     )
     train = model.find("train")
@@ -149,7 +149,7 @@ def _operation_cost(
         )
 
     low, high = min(model.k_low, k_max), min(model.k_high, k_max)
-    if model.group == "update.dense":
+    if model.group.endswith(".dense"):
         low = high = k_max
     _note_outside(model, subject, features(np.array([low, high], dtype=np.float64)), findings)
     return OperationCost.model_validate(
@@ -182,7 +182,7 @@ def _pieces(
             f"the cost model predicts no energy for {model.group!r}: profile a model nearer to "
             "this one and fit again"
         )
-    if model.group == "update.dense":
+    if model.group.endswith(".dense"):
         return (Piece(a_j=None, c_j=_estimate(last_j / k_max, spread)),)
     pieces = []
     for from_k, a, c in secants(energy, k_max, _TOLERANCE):

@@ -79,14 +79,14 @@ def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, 
     generator = np.random.default_rng(seed)
     draws = []
     if regression.group in _ON_LAYERS and len(names) >= _FEWEST_GROUPS:
-        method = f"bootstrap over {len(names)} layer signatures"
+        method = "layer signatures resampled"
         units = [np.flatnonzero(labels == name) for name in names]
         for _ in range(_RESAMPLES):
             chosen = generator.integers(0, len(units), len(units))
             rows = np.concatenate([units[index] for index in chosen])
             draws.append(_fit(X[rows], y[rows], weight[rows]))
     else:
-        method = f"{y.size} cell means redrawn within their standard errors"
+        method = "cell means redrawn within their errors"
         errors = np.sqrt([cell.variance for cell in regression.cells])
         for _ in range(_RESAMPLES):
             draws.append(_fit(X, y + errors * generator.standard_normal(y.size), weight))
@@ -94,7 +94,7 @@ def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, 
     return (
         np.minimum(low, regression.prices),
         np.maximum(high, regression.prices),
-        f"{method}, {_RESAMPLES} resamples, seed {seed}",
+        f"{method} {_RESAMPLES} times, seed {seed}",
     )
 
 

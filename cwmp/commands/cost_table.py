@@ -104,9 +104,8 @@ def _print_others(costs: CostFile) -> None:
     columns = ["operation", "a [95 %]", "c [95 %]", "95 % factor", ""]
     if not any(factors):
         lines, columns = [[*line[:3], line[4]] for line in lines], [*columns[:3], ""]
-    print_table(
-        "\nmessages and training, paid by the client", columns, lines, note=_notes(flags, None)
-    )
+    payers = "; ".join(sorted({f"paid by the {cost.payer}" for _, cost in rows}))
+    print_table(f"\nmessages and training, {payers}", columns, lines, note=_notes(flags, None))
 
 
 def _estimates(cost: OperationCost) -> list[Estimate]:

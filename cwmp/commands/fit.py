@@ -71,12 +71,11 @@ def print_model(model: CostModel) -> None:
         for found in model.operations
         for number, price in enumerate(found.coefficients)
     ]
-    methods = dict.fromkeys(found.interval_method for found in model.operations)
     print_table(
         f"prices on {model.device} ({model.origin} by {model.meter})",
         ["operation", "feature", "price [95 %]", "trained on"],
         rows,
-        note="intervals: " + "; ".join(methods),
+        note="\n".join(_methods(model)),
     )
     reports = [(found.group, found.validation) for found in model.operations]
     print_table(
@@ -95,6 +94,14 @@ def print_model(model: CostModel) -> None:
         ],
         note="\n".join([*(_worth(group, report) for group, report in reports), _NOTE]),
     )
+
+
+def _methods(model: CostModel) -> list[str]:
+    """How the prices' intervals were made, and for which operations."""
+    by_method: dict[str, list[str]] = {}
+    for found in model.operations:
+        by_method.setdefault(found.interval_method, []).append(found.group)
+    return [f"intervals of {', '.join(groups)}: {how}" for how, groups in by_method.items()]
 
 
 def _worth(group: str, report: Validation) -> str:
