@@ -16,6 +16,9 @@ Verdict = Literal["better", "tied", "worse", "unknown"]
 FEW_RUNS = 5
 """Fewer runs than this leave an interval so wide, or so lucky, that a warning is due."""
 
+LEAST_RUNS = 3
+"""With two runs the width of the interval is itself a matter of luck: no verdict."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mean:
@@ -65,7 +68,7 @@ class Paired:
     Attributes:
         difference: of final accuracies, method minus other, paired by seed.
         verdict: better or worse where the interval excludes 0, tied where it does not, unknown
-            with a single run.
+            with fewer than `LEAST_RUNS` runs.
         identical: whether no run differed at all.
     """
 
@@ -95,7 +98,7 @@ def compare_paired(
 
 
 def _verdict(difference: Mean) -> Verdict:
-    if difference.low is None or difference.high is None:
+    if difference.n < LEAST_RUNS or difference.low is None or difference.high is None:
         return "unknown"
     if difference.low > 0:
         return "better"

@@ -25,7 +25,14 @@ def display_name(method: str) -> str:
 
 def conclude(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Sentences: who won at equal joules, what the exchange weighs, who is on the front."""
-    sentences = [_compared(comparison) for comparison in _most_general(comparisons)]
+    sentences = []
+    for comparison in _most_general(comparisons):
+        sentences.append(_compared(comparison))
+        pair = (comparison.method, comparison.other)
+        parts = [c for c in comparisons if (c.method, c.other) == pair and c.budget is not None]
+        if comparison.budget is None:
+            shown = (f"{c.budget} {describe_difference(c.result)}" for c in parts)
+            sentences.append(f"By budget: {'; '.join(shown)}.")
     share = _training_share(cells)
     if share is not None:
         sentences.append(share)
@@ -52,15 +59,15 @@ def _compared(comparison: Comparison) -> str:
         )
     return (
         f"At equal declared joules a round, {where}, {ours} was {_VERDICTS[result.verdict]} "
-        f"{theirs}: {describe_difference(result)}."
+        f"{theirs} in final accuracy: {describe_difference(result)}."
     )
 
 
 def describe_difference(result: Paired) -> str:
-    """``+1.2 points of accuracy (95 % -0.3 to 2.7, 3 paired seeds)``."""
+    """``+1.2 points (95 % -0.3 to 2.7, 3 paired seeds)``."""
     difference = result.difference
     seeds = _count(difference.n, "paired seed")
-    text = f"{100 * difference.mean:+.1f} points of accuracy"
+    text = f"{100 * difference.mean:+.1f} points"
     if difference.low is None or difference.high is None:
         return f"{text} with {seeds}, too few for an interval"
     interval = f"95 % {100 * difference.low:.1f} to {100 * difference.high:.1f}"

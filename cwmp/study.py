@@ -30,6 +30,7 @@ from cwmp.results import RunResult, write_results
 from cwmp.selectors import make_selector
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.summary import Summary, compare_methods, small_sample_warning, summarise_cells
+from profiler.listing import quantity
 
 __all__ = ["Cell", "Progress", "Step", "StudyConfig", "StudyResult", "run_study"]
 
@@ -225,8 +226,8 @@ class _Study:
             self.prices.check_budget(budget_j)
             return ""
         return (
-            f"{budget_j:.3g} J opens no layer: the cheapest single entry costs "
-            f"{self.prices.cheapest_j:.3g} J with its fixed costs"
+            f"{quantity(budget_j, 'J')} opens no layer: the cheapest single entry costs "
+            f"{quantity(self.prices.cheapest_j, 'J')} with its fixed costs"
         )
 
     def _run(self, federation: Federation, cell: Cell, tick: Tick) -> RunResult:

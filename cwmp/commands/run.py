@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,15 +94,14 @@ def print_summary(result: StudyResult) -> None:
     summary = result.summary
     rows = [_row(cell) for cell in summary.table]
     print_table(
-        f"Final accuracy and joules ({describe_origin(summary.table, 'total')})",
-        ("method", "budget", "accuracy %", "joules", "no training", "kept", "of bound"),
+        "Final accuracy, and joules of a run",
+        ("method", "budget", "accuracy %", "joules", "no training", "kept", "certificate"),
         rows,
-        note=_note(summary.table),
     )
-    for line in summary.conclusion:
-        click.echo(line)
-    for line in summary.warnings:
-        click.echo(f"Note: {line}.")
+    width = min(get_terminal_size().columns, 100)
+    notes = _notes(summary.table, describe_origin(summary.table, "total"))
+    for line in (*notes, "", *summary.conclusion, *(f"Note: {w}." for w in summary.warnings)):
+        click.echo(fill(line, width))
 
 
 def _row(cell: CellSummary) -> tuple[str, ...]:
@@ -130,15 +131,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _note(table: tuple[CellSummary, ...]) -> str:
-    lines = ["* on the Pareto front. accuracy: mean ± sd over seeds. kept: entries sent."]
-    lines.append("of bound: captured sum of g^2 of the most that any selection captures.")
+def _notes(table: tuple[CellSummary, ...], origin: str) -> list[str]:
+    lines = [
+        f"Joules: {origin}. * on the Pareto front. Accuracy: mean ± sd over seeds. "
+        "Certificate: captured sum of g^2 of the most that any selection captures."
+    ]
     reasons = dict.fromkeys(f"{c.budget}: {c.reason}" for c in table if c.reason)
-    lines.extend(f"infeasible at {reason}" for reason in reasons)
+    lines.extend(f"Infeasible at {reason}." for reason in reasons)
     lacks = dict.fromkeys(phase for c in table if c.total for phase in c.total.lacks)
     if lacks:
-        lines.append(f"joules lack {', '.join(lacks)}: the cost file does not price them.")
-    return "\n".join(lines)
+        lines.append(f"Joules lack {', '.join(lacks)}: the cost file does not price them.")
+    return lines
 
 
 def _picture(result: StudyResult) -> bytes | None:

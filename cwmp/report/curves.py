@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.fl.ledger import PHASES, Phase, Total, sum_phases
+from cwmp.fl.ledger import PHASES, Phase, Total, sum_phases, weakest
 from cwmp.results import RunResult
 from cwmp.summary import CellSummary, Energy
 
@@ -85,8 +85,10 @@ def _origin_of(energies: Sequence[Energy | None]) -> str:
     if any(energy is None for energy in energies):
         return _ABSENT
     spent = [energy for energy in energies if energy is not None and energy.value_j > 0]
-    found = sorted({energy.origin for energy in spent})
-    return " or ".join(found)
+    found = {energy.origin for energy in spent}
+    if not found:
+        return ""
+    return weakest(found) if len(found) == 1 else f"partly {weakest(found)}"
 
 
 def _spent(run: RunResult, scope: Scope) -> list[float]:

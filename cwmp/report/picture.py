@@ -10,11 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from itertools import cycle
+from math import log10
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from cwmp.conclusion import display_name
 from cwmp.report.curves import Curve, Scope, curves_of, describe_origin
 from profiler.errors import MissingExtraError
+from profiler.listing import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,13 +58,16 @@ def draw(result: StudyResult) -> bytes:
         curves = curves_of(result.runs, table, scope)
         _panel(axes, curves, scope, describe_origin(table, scope), last=scope == scopes[-1])
     panels[0].set_ylabel("test accuracy (%)", color=_INK)
-    figure.suptitle(_title(result), x=0.01, y=0.985, ha="left", fontsize=12.5, color=_INK)
-    figure.text(0.01, 0.015, _caption(result), ha="left", fontsize=8.5, color="#555555")
+    width = figure.get_figwidth()
+    left = 0.12 / width
+    title, caption = fill(_title(result), int(11 * width)), fill(_caption(result), int(15 * width))
+    figure.suptitle(title, x=left, y=0.98, ha="left", fontsize=12.5, color=_INK)
+    figure.text(left, 0.02, caption, ha="left", fontsize=8.5, color="#555555", linespacing=1.4)
     figure.subplots_adjust(
-        left=0.62 / figure.get_figwidth(),
-        right=1 - 1.25 / figure.get_figwidth(),
-        top=0.84,
-        bottom=0.19,
+        left=0.62 / width,
+        right=1 - 1.25 / width,
+        top=0.88 - 0.04 * title.count("\n"),
+        bottom=0.19 + 0.035 * caption.count("\n"),
         wspace=0.06,
     )
     stream = io.BytesIO()
@@ -93,7 +99,8 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
     axes.set_ylim(0, 100)
     what = "all phases" if scope == "total" else "without local training"
     axes.set_title(f"Joules, {what}", loc="left", fontsize=10.5, color=_INK)
-    axes.set_xlabel(f"cumulative joules ({origin})", color=_INK)
+    axes.set_xlabel(f"cumulative joules\n({origin})", color=_INK, fontsize=9.5)
+    _joule_ticks(axes)
     axes.grid(axis="y", color="#e4e4e4", lw=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -101,6 +108,24 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
     axes.tick_params(colors=_INK, labelsize=9)
     if last:
         _label_ends(axes, curves, colours)
+
+
+def _joule_ticks(axes: Axes) -> None:
+    """Ticks as ``20 mJ``: 1, 2 and 5 a decade, fewer where they would crowd."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    decades = log10(high / low)
+    steps = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0, 3.0) if decades < 2.5 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value_j: float) -> str:
+    """``20 mJ``: a tick needs no decimals that are zero."""
+    number, _, unit = quantity(value_j, "J").partition(" ")
+    return f"{float(number):g} {unit}"
 
 
 def _styles(curves: Sequence[Curve]) -> tuple[dict[str, str], dict[str, str]]:
