@@ -5,10 +5,13 @@ Three windows in random order. With E and T a window's joules and seconds and n 
     cost_j_per_call  = (E_op - E_loop) / n                 marginal; the loop is NOT scaled by time
     gross_j_per_call = (E_op - E_sleep T_op / T_sleep) / n above sleep
 
-A stepped counter is read at a random phase of its step. A window that starts on a step and
-always lasts 20.3 of them always reads 20: an error of up to one step that no number of
-blocks averages out. At a random phase both edges lag by half a step on average, the mean is
-right for any length, and what is left is scatter of P tau / sqrt(6) a window.
+Where the counter steps, a window ends in a quiet tail longer than a step, and starts at a random
+phase of one. A counter lags by up to a step: read right after the work, it would miss half a step
+at the work's power, (P_op - P_quiet) tau / 2 on average, which no number of blocks averages out;
+and a window that starts on a step and always lasts 20.3 of them always shows 20. With quiet on
+both sides of both edges the mean is right for any length and any stepping, and what is left is
+scatter of P_quiet tau / sqrt(6) a window. The tails are equal, so they cancel in the marginal
+cost; in the gross cost they are subtracted with the rest of the time.
 
 Before each window the process is left to fall quiet: the worker threads of an operation spin
 for milliseconds after their work, and would burn their joules in the next window.
@@ -31,8 +34,8 @@ from profiler.statistics import edge_standard_error_j
 from profiler.sysfs import sysfs_root
 from profiler.workloads import Workload
 
-LONGEST_DEPHASED_PERIOD_S = 0.15
-SHORTEST_DEPHASED_PERIOD_S = 0.2e-3
+SHORTEST_STEP_S, LONGEST_TAIL_S = 0.2e-3, 2.0
+_TAIL_STEPS = 1.25
 MAX_REPETITIONS = 10_000_000
 SHORTEST_SLEEP_S = 1e-3
 _SUSPEND_GAP_S = 1e-3
@@ -60,34 +63,46 @@ class Gauge:
     Attributes:
         meter: the open meter.
         period_s: update period of the counter; ``None`` or 0 where it has no steps.
+        longest_step_s: the longest that it takes, as far as was seen; ``None``: the period.
         quantum_j: the smallest step of the counter, when known.
         sleep: waits so many seconds (scripted in tests).
     """
 
     meter: EnergyMeter
     period_s: float | None = None
+    longest_step_s: float | None = None
     quantum_j: float | None = None
     sleep: Callable[[float], None] = time.sleep
 
     @property
     def stepped(self) -> bool:
         """Whether the counter steps slowly enough for windows to feel it."""
-        return (self.period_s or 0.0) >= SHORTEST_DEPHASED_PERIOD_S
+        return (self.period_s or 0.0) >= SHORTEST_STEP_S
+
+    @property
+    def tail_s(self) -> float:
+        """Seconds of quiet that end each window."""
+        if not self.stepped:
+            return 0.0
+        longest_s = max(self.longest_step_s or 0.0, self.period_s or 0.0)
+        return min(_TAIL_STEPS * longest_s, LONGEST_TAIL_S)
 
     def window(self, action: Callable[[], None], generator: np.random.Generator) -> Window:
-        """Meter *action*, begun at a random phase of the counter's step.
+        """Meter *action* and the quiet tail, begun at a random phase of the counter's step.
 
         Raises:
             MeterReadError: the meter did not answer.
             CounterFaultError: energy or time ran backwards, or the window outlasted a wrap.
         """
         self._settle()
-        period = self.period_s or 0.0
-        if self.stepped and period <= LONGEST_DEPHASED_PERIOD_S:
-            self.sleep(float(generator.uniform(0.0, period)))
+        tail_s = self.tail_s
+        if tail_s:
+            self.sleep(float(generator.uniform(0.0, self.period_s or 0.0)))
         info = self.meter.info
         start = self.meter.read()
         action()
+        if tail_s:
+            self.sleep(tail_s)
         end = self.meter.read()
         energy = energy_between(start, end, info.selected)
         duration = end.time_s - start.time_s
@@ -108,7 +123,10 @@ class Gauge:
                 return
 
     def edge_j(self, power_w: float) -> float:
-        """Standard error of one window from the counter's steps (or its quantum, if larger)."""
+        """Standard error of one window whose edges lie where *power_w* is drawn.
+
+        From the counter's steps, or from its quantum if that is larger.
+        """
         stepped = edge_standard_error_j(power_w, self.period_s or 0.0)
         return max(stepped, edge_standard_error_j(self.quantum_j or 0.0, 1.0))
 
@@ -193,14 +211,13 @@ def measure_block(
                 frequency_hz = cpu_frequency_hz()
         gap_s = suspended_s() - gap_s
     operation, loop, sleep = windows[0], windows[1], windows[2]
-    long_loop = loop.duration_s >= (gauge.period_s or 0.0)
-    loop_power_w = loop.power_w if long_loop else operation.power_w
+    edge_j = gauge.edge_j(sleep.power_w)
     return Block(
         repetitions,
         operation,
         loop,
         sleep,
-        edge_j=hypot(gauge.edge_j(operation.power_w), gauge.edge_j(loop_power_w)),
+        edge_j=hypot(edge_j, edge_j),
         flags=_flags(gap_s, frequency_hz, usual_frequency_hz),
     )
 

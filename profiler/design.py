@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import floor
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from profiler.errors import InputError
-from profiler.statistics import Line, fit_line, stein_blocks
+from profiler.statistics import Line, fit_line, t_quantile
 from profiler.workloads import Cell
 
 PILOT_BLOCKS = 6
@@ -160,15 +160,13 @@ def target_widths(k: ArrayLike, cost: ArrayLike, raw: ArrayLike, precision: floa
 def group_blocks(pilot: Sequence[CellStatistics], widths: Widths) -> int:
     """Blocks a cell, pilot included, for the fitted a and c to reach *widths* (Stein)."""
     least = min(cell.blocks for cell in pilot)
-    line = fit_cells([_one_block(cell) for cell in pilot])
+    line = fit_cells([replace(cell, blocks=1) for cell in pilot])
     if line is None or widths.c is None:
         variance = float(np.mean([cell.variance for cell in pilot]))
-        degrees = min(cell.degrees for cell in pilot)
-        wanted = stein_blocks(float(np.sqrt(variance)), degrees + 1, widths.a)
+        wanted = _stein(sqrt(variance), min(cell.degrees for cell in pilot), widths.a)
     else:
         wanted = max(
-            stein_blocks(line.se_a, floor(line.degrees_a + 1e-9) + 1, widths.a),
-            stein_blocks(line.se_c, floor(line.degrees_c + 1e-9) + 1, widths.c),
+            _stein(line.se_a, line.degrees_a, widths.a), _stein(line.se_c, line.degrees_c, widths.c)
         )
     return max(least, wanted)
 
@@ -223,5 +221,6 @@ def block_seed(seed: int, block: int) -> int:
     return int(np.random.SeedSequence([seed, 3, block]).generate_state(1)[0])
 
 
-def _one_block(cell: CellStatistics) -> CellStatistics:
-    return replace(cell, blocks=1)
+def _stein(error: float, degrees: float, half_width: float) -> int:
+    """(t s / w)^2 rounded up: `profiler.statistics.stein_blocks` for any degrees of freedom."""
+    return ceil((t_quantile(0.975, degrees) * error / half_width) ** 2)

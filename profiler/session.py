@@ -126,7 +126,8 @@ def profile_model(
         model_name, layers, chosen, [cell for _, cell in cells], meter, asked, seed, identify
     )
     book, measured, found = _open_journal(context, journal, resume, max_time_s)
-    gauge = Gauge(meter, found["probe"].get("period_s"), found["probe"].get("quantum_j"))
+    steps = found["probe"]
+    gauge = Gauge(meter, steps.get("period_s"), steps.get("period_p99_s"), steps.get("quantum_j"))
     left_s = None
     if max_time_s is not None:
         left_s = max(max_time_s - (time.perf_counter() - begin_s), 1e-3)
@@ -135,8 +136,10 @@ def profile_model(
     try:
         session.run()
     except KeyboardInterrupt:
+        if not session.blocks:
+            raise SessionInterrupted(None) from None
         partial = context.trace(session, found, max_time_s, "interrupted")
-        raise SessionInterrupted(partial if session.blocks else None) from None
+        raise SessionInterrupted(partial) from None
     finally:
         if book is not None:
             book.close()
@@ -213,7 +216,7 @@ class _Context:
                 "max_time_s": max_time_s,
                 "window_s": found["window_s"],
                 "pilot_blocks": PILOT_BLOCKS,
-                "window_start": "random phase of the counter's step",
+                "window": "from a random phase of the counter's step to the end of a quiet tail",
             },
             seed=self.seed,
             dropped=dict(session.dropped),

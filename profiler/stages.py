@@ -87,7 +87,8 @@ class Session:
         self._size()
         order = design.pilot_order(len(self.cells), design.PILOT_BLOCKS, self.settings.seed)
         if self._plan is None:
-            self._stage("pilot", order, 0, keep=FEWEST_PILOT_BLOCKS * len(self.cells))
+            if not self._stage("pilot", order, 0, keep=FEWEST_PILOT_BLOCKS * len(self.cells)):
+                self._remark("time-capped: --max-time ended the pilot early")
             self._plan = self._make_plan()
             self._write("plan", self._plan)
         counts = np.asarray(self._plan["extra"], dtype=np.int64)
@@ -156,7 +157,6 @@ class Session:
                 continue
             limit_s = self.settings.max_time_s
             if place >= keep and limit_s is not None and self.elapsed_s >= limit_s:
-                self._remark(f"time-capped: --max-time ended the {stage} stage early")
                 return False
             sizing = self._sizing[position]
             start_s = self.elapsed_s

@@ -1,0 +1,166 @@
+"""A block's joules on a device that is simulated to the joule."""
+
+from __future__ import annotations
+
+import gc
+from math import sqrt
+
+import numpy as np
+import pytest
+from stand_ins.simulated_device import SimulatedDevice, SimulatedWorkload
+
+from profiler import blocks
+from profiler.blocks import Block, Gauge, Window, calibrate, measure_block
+from profiler.errors import CounterFaultError, InputError, MeterReadError
+from profiler.meters.base import MeterInfo, Rail, Reading
+
+
+def _block(device: SimulatedDevice, seed: int = 0, repetitions: int = 100, **kwargs) -> Block:
+    gauge = Gauge(device, device.period_s, sleep=device.sleep)
+    workload = SimulatedWorkload(device, 1e-4, 3e-3)
+    generator = np.random.default_rng(seed)
+    return measure_block(workload, repetitions, gauge, generator, sleep_s=0.01, **kwargs)
+
+
+def test_marginal_and_gross_costs_of_a_call():
+    block = _block(SimulatedDevice(idle_w=5.0))
+    # a call spends 3 mJ in 0.1 ms; its loop 5 W for 0.01 ms; sleep draws 5 W
+    assert block.cost_j_per_call == pytest.approx(3e-3 - 5e-5)
+    assert block.gross_j_per_call == pytest.approx(3e-3 - 5e-4)
+    assert block.standard_error_j_per_call == 0.0
+
+
+def test_the_three_windows_come_in_every_order():
+    orders = set()
+    for seed in range(60):
+        block = _block(SimulatedDevice(), seed)
+        starts = [block.operation.start_s, block.loop.start_s, block.sleep.start_s]
+        orders.add(tuple(np.argsort(starts)))
+    assert len(orders) == 6
+
+
+@pytest.mark.parametrize("repetitions", [203, 210, 3])
+def test_the_mean_over_blocks_is_right_however_the_window_falls_on_the_steps(repetitions):
+    """20.3, 21 and 0.3 steps long; read right after the work, the first would miss 2 %."""
+    truth = 3e-3 - 5e-5
+    costs, errors = [], []
+    for seed in range(400):
+        block = _block(SimulatedDevice(5.0, period_s=1e-3), seed, repetitions=repetitions)
+        costs.append(block.cost_j_per_call)
+        errors.append(block.standard_error_j_per_call)
+    standard_error = np.std(costs, ddof=1) / sqrt(len(costs))
+    assert abs(np.mean(costs) - truth) < 3.5 * standard_error
+    assert standard_error * repetitions < 0.06 * 5.0 * 1e-3
+    # two windows with edges at 5 W; the stated error is the mean over all window lengths, and a
+    # given length scatters by up to sqrt(6) / 2 of it
+    assert np.mean(errors) == pytest.approx(sqrt(2) * 5e-3 / sqrt(6) / repetitions, rel=0.05)
+    assert np.std(costs) < 1.1 * sqrt(6) / 2 * np.mean(errors)
+
+
+def test_gross_costs_take_the_tail_off_with_the_rest_of_the_time():
+    costs = [
+        _block(SimulatedDevice(5.0, period_s=1e-3), seed, repetitions=203).gross_j_per_call
+        for seed in range(400)
+    ]
+    assert abs(np.mean(costs) - (3e-3 - 5e-4)) < 3.5 * np.std(costs, ddof=1) / sqrt(400)
+
+
+def test_the_standard_error_joins_both_edges():
+    gauge = Gauge(SimulatedDevice(), period_s=1e-3, quantum_j=1e-6)
+    assert gauge.edge_j(30.0) == pytest.approx(30e-3 / sqrt(6))
+    assert gauge.edge_j(0.0) == pytest.approx(1e-6 / sqrt(6))
+    assert Gauge(SimulatedDevice()).edge_j(30.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [(Reading(1.0, {"cpu": 4.0}), "-1 J"), (Reading(0.0, {"cpu": 5.0}), "in 0 s")],
+)
+def test_energy_or_time_that_runs_backwards_is_a_fault(second, message):
+    class Backwards:
+        info = MeterInfo("odd", "odd", "assumed", (Rail("cpu", "cpu"),), ("cpu",))
+        readings = iter([Reading(0.0, {"cpu": 5.0}), second])
+
+        def read(self):
+            return next(self.readings)
+
+    with pytest.raises(CounterFaultError, match=message):
+        Gauge(Backwards()).window(lambda: None, np.random.default_rng(0))
+
+
+def test_a_window_longer_than_a_wrap_can_be_told_is_a_fault():
+    device = SimulatedDevice()
+    device.info = MeterInfo(
+        "rapl", "cpu", "measured", (Rail("cpu", "cpu"),), ("cpu",), max_read_gap_s=30.0
+    )
+    with pytest.raises(CounterFaultError, match="wrap unseen after 30 s"):
+        Gauge(device, sleep=device.sleep).window(
+            lambda: device.sleep(31.0), np.random.default_rng(0)
+        )
+
+
+def test_garbage_is_collected_again_after_a_block_even_one_that_fails():
+    class Failing(SimulatedWorkload):
+        seen: bool | None = None
+
+        def run(self, repetitions: int) -> None:
+            Failing.seen = gc.isenabled()
+            raise MeterReadError("no answer")
+
+    device = SimulatedDevice()
+    with pytest.raises(MeterReadError):
+        measure_block(
+            Failing(device, 1e-4, 1e-3),
+            1,
+            Gauge(device, sleep=device.sleep),
+            np.random.default_rng(0),
+            sleep_s=0.01,
+        )
+    assert Failing.seen is False
+    assert gc.isenabled()
+
+
+def test_no_repetitions_are_refused():
+    with pytest.raises(InputError, match="at least one call"):
+        _block(SimulatedDevice(), repetitions=0)
+
+
+@pytest.mark.parametrize("call_s", [1e-7, 3e-6, 1e-3, 0.02])
+def test_calibration_fills_the_target(call_s):
+    device = SimulatedDevice()
+    workload = SimulatedWorkload(device, call_s, 1e-6)
+    repetitions, seen_s = calibrate(workload, 0.01, lambda: device.now_s)
+    assert seen_s == pytest.approx(call_s)
+    assert repetitions == max(1, round(0.01 / call_s))
+
+
+def test_calibration_is_bounded_where_a_call_takes_no_time():
+    device = SimulatedDevice()
+    workload = SimulatedWorkload(device, 0.0, 0.0)
+    repetitions, _ = calibrate(workload, 0.01, lambda: device.now_s)
+    assert repetitions == blocks.MAX_REPETITIONS
+
+
+def test_a_suspend_inside_a_block_is_flagged(monkeypatch):
+    gaps = iter([0.0, 2.5])
+    monkeypatch.setattr(blocks, "suspended_s", lambda: next(gaps))
+    assert _block(SimulatedDevice()).flags == ("suspend-gap",)
+
+
+@pytest.mark.parametrize(("khz", "flags"), [("2000000", ()), ("1500000", ("frequency-shift",))])
+def test_a_shift_of_the_clock_is_flagged(khz, flags, tmp_path, monkeypatch):
+    folder = tmp_path / "devices/system/cpu/cpu0/cpufreq"
+    folder.mkdir(parents=True)
+    (folder / "scaling_cur_freq").write_text(f"{khz}\n")
+    monkeypatch.setenv("CWMP_SYSFS", str(tmp_path))
+    assert blocks.cpu_frequency_hz() == float(khz) * 1e3
+    assert _block(SimulatedDevice(), usual_frequency_hz=2e9).flags == flags
+
+
+def test_without_a_frequency_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CWMP_SYSFS", str(tmp_path))
+    assert blocks.cpu_frequency_hz() is None
+
+
+def test_power_of_a_window():
+    assert Window(0.0, 0.5, 2.0).power_w == 4.0

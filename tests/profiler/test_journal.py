@@ -1,0 +1,138 @@
+"""A journal survives what kills its writer."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
+from profiler.journal import Journal, check_same, journal_path
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = journal_path(tmp_path / "trace.parquet")
+    journal = Journal.create(path)
+    journal.begin({"identity": {"seed": 1}})
+    journal.append("sizing", {"cell": 3, "repetitions": 7})
+    journal.append("plan", {"extra": [1, 2]})
+    journal.append("dropped", {"cause": "MeterReadError"})
+    journal.append("dropped", {"cause": "MeterReadError"})
+    journal.append("block", {"block": 0})
+    journal.append("block", {"block": 1})
+    journal.close()
+    return path
+
+
+def test_what_is_written_is_read_back(path):
+    assert path.name == "trace.parquet.journal"
+    journal, measured = Journal.reopen(path)
+    assert measured.header == {"identity": {"seed": 1}}
+    assert measured.sizing == {3: {"cell": 3, "repetitions": 7}}
+    assert measured.plan == {"extra": [1, 2]}
+    assert measured.dropped == {"MeterReadError": 2}
+    assert [block["block"] for block in measured.blocks] == [0, 1]
+    journal.append("block", {"block": 2})
+    journal.close()
+    assert len(Journal.reopen(path)[1].blocks) == 3
+
+
+@given(st.integers(1, 20))
+def test_a_torn_last_line_is_dropped_and_overwritten(tmp_path_factory, torn):
+    path = tmp_path_factory.mktemp("torn") / "t.journal"
+    journal = Journal.create(path)
+    journal.begin({})
+    for block in range(3):
+        journal.append("block", {"block": block})
+    journal.close()
+    os.truncate(path, path.stat().st_size - torn)
+    journal, measured = Journal.reopen(path)
+    assert [block["block"] for block in measured.blocks] == [0, 1]
+    journal.append("block", {"block": 9})
+    journal.close()
+    assert [block["block"] for block in Journal.reopen(path)[1].blocks] == [0, 1, 9]
+
+
+def test_a_last_line_of_zeros_is_dropped(path):
+    with path.open("ab") as stream:
+        stream.write(b"\0" * 40 + b"\n")
+    assert len(Journal.reopen(path)[1].blocks) == 2
+
+
+def test_damage_before_the_end_is_an_error(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"{]\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(FileFormatError, match="line 3 is damaged"):
+        Journal.reopen(path)
+
+
+def test_an_unknown_record_is_an_error(path):
+    with path.open("a") as stream:
+        stream.write('{"kind": "gossip"}\n')
+    with pytest.raises(FileFormatError, match="'gossip'"):
+        Journal.reopen(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a journal"),
+        ('{"schema": "cwmp.trace"}\n', "not a journal"),
+        ('{"schema": "cwmp.journal", "version": 9, "header": {}}\n', "version 9"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "x.journal"
+    path.write_text(content)
+    with pytest.raises(FileFormatError, match=message):
+        Journal.reopen(path)
+
+
+def test_an_existing_journal_is_not_replaced(path):
+    before = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="--resume"):
+        Journal.create(path)
+    assert path.read_bytes() == before
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(InputFileError, match="nothing to resume"):
+        Journal.reopen(tmp_path / "absent.journal")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    journal = Journal(tmp_path / "t.journal", os.open("/dev/full", os.O_WRONLY))
+    with pytest.raises(OutputError, match=r"No space left on device.*--resume"):
+        journal.append("block", {"block": 0})
+    journal.close()
+
+
+def test_a_folder_that_does_not_exist_is_one_clear_error(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"):
+        Journal.create(tmp_path / "absent" / "t.journal")
+
+
+BEFORE = {"seed": 1, "software": {"torch": "2.6", "numpy": "2.0"}, "layers": [["a", [3]]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 2}, "its seed is 1, now it is 2"),
+        (
+            {"software": {"torch": "2.7", "numpy": "2.0"}},
+            'software.torch is "2.6", now it is "2.7"',
+        ),
+        ({"layers": [["a", [4]]]}, "layers"),
+        ({"governor": "performance"}, "governor is absent"),
+    ],
+)
+def test_a_different_session_is_not_resumed(tmp_path, change, message):
+    check_same(tmp_path, BEFORE, {**BEFORE, "layers": [("a", (3,))]})
+    with pytest.raises(FileFormatError, match=message):
+        check_same(tmp_path, BEFORE, {**BEFORE, **change})
