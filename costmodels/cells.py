@@ -133,6 +133,7 @@ def _with_noise_model(operation: str, raw: list[_Raw]) -> list[CellMean]:
     finished = []
     for item, smooth in zip(raw, modelled, strict=True):
         own = max(item.block_variance or 0.0, item.instrument_variance) or smooth
+        own = max(own, float(_least_variance(item.cell.mean_j)))
         finished.append(
             replace(
                 item.cell,
@@ -162,18 +163,22 @@ def _noise_model(operation: str, raw: list[_Raw]) -> tuple[NDArray[np.float64], 
             "it is: profile with more blocks"
         )
     mean = np.array([item.cell.mean_j for item in raw])
-    floor = max(float(np.max(spread)), float(np.max(mean**2)) * 1e-12, 1e-40) * 1e-6
+    floor = _least_variance(mean)
     design = np.column_stack([[item.inverse_repetitions for item in raw], mean**2])
     scale = np.maximum(design.max(axis=0), 1e-300)
     degrees = np.array([item.cell.degrees for item in raw])
-    predicted = np.full(len(raw), max(float(np.average(spread[known])), floor))
+    predicted = np.maximum(spread, floor)
     for _ in range(10):
         weight = (np.sqrt(degrees) / predicted)[known]
-        coefficients, _ = nnls(
-            (design / scale)[known] * weight[:, None], np.maximum(spread[known], floor) * weight
-        )
+        rows = (design / scale)[known] * weight[:, None]
+        coefficients, _ = nnls(rows, np.maximum(spread, floor)[known] * weight)
         predicted = np.maximum(design / scale @ coefficients, floor)
     return predicted, float(degrees[known].sum())
+
+
+def _least_variance(mean: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """What rounding alone leaves of a variance: nothing is known to a part in 10^9."""
+    return np.asarray((1e-9 * mean) ** 2 + 1e-40)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

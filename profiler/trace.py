@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -259,17 +258,17 @@ def _from_csv(content: bytes) -> tuple[str, pd.DataFrame]:
     first, _, rest = content.partition(b"\n")
     if not first.startswith(b"# "):
         raise FileFormatError("not a trace: the first line does not carry the metadata")
-    strings: Mapping[str, Any] = {c.name: str for c in COLUMNS if c.dtype == "str"}
     try:
-        return first[2:].decode(), pd.read_csv(
-            io.BytesIO(rest),
-            dtype=strings,
-            keep_default_na=False,
-            na_values=[""],
-            float_precision="round_trip",
-        )
+        table = pd.read_csv(io.BytesIO(rest), dtype=str, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError) as error:
         raise FileFormatError(f"the table cannot be parsed: {error}") from error
+    for column in COLUMNS:
+        if column.dtype != "str" and column.name in table:
+            try:  # text to float by its own conversion, since read_csv's may lose the last bit
+                table[column.name] = table[column.name].astype("float64")
+            except ValueError as error:
+                raise FileFormatError(f"column {column.name!r} is not numeric: {error}") from error
+    return first[2:].decode(), table
 
 
 def _to_parquet(header: str, blocks: pd.DataFrame) -> bytes:
