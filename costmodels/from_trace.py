@@ -85,7 +85,7 @@ def costs_from_trace(trace: Trace) -> CostFile:
         message=tuple(
             cost for (operation, _, _), cost in costs.items() if operation in MESSAGE_OPERATIONS
         ),
-        assumptions=assumptions_of(meta),
+        assumptions=(*assumptions_of(meta), *_pooled_sentence(layers)),
         software=meta.software,
         provenance={
             "trace_sha256": trace_hash(trace),
@@ -181,6 +181,18 @@ def _cost(curve: Curve, pools: Mapping[Group, Pool], meta: TraceMetadata) -> Ope
         pools[group_of(cell.operation, cell.pattern)],
         origin=meta.origin,
         implementation=meta.implementations.get(cell.operation, "not recorded"),
+    )
+
+
+def _pooled_sentence(layers: Sequence[LayerCost]) -> tuple[str, ...]:
+    pieces = [piece for layer in layers for op in layer.operations for piece in op.pieces]
+    found = [e for piece in pieces for e in (piece.a_j, piece.c_j) if e is not None]
+    pooled = sum(estimate.below_detection for estimate in found)
+    if not pooled:
+        return ()
+    return (
+        f"{pooled} of {len(found)} update estimates are below detection: each carries the value "
+        "that the other layers suggest, moved into its own measured interval",
     )
 
 
