@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from stand_ins.cost_files import cost_file
+
+from cwmp.fl.models import build_model
+from cwmp.report.curves import curves_of, describe_origin
+from cwmp.report.picture import draw, spread_labels
+from cwmp.study import StudyConfig, StudyResult, run_study
+from profiler.errors import MissingExtraError
+from profiler.layers import layers_of
+
+
+def _study(*, train: bool = True, seeds: int = 2) -> StudyResult:
+    torch.set_num_threads(1)
+    config = StudyConfig.parse(
+        costs="-",
+        model="mlp",
+        clients=3,
+        alpha=1.0,
+        rounds=2,
+        seeds=seeds,
+        budgets="0.01%,10%",
+        methods="dense,topk,cwmp,cwmp:1,1",
+    )
+    costs = cost_file(layers_of(build_model("mlp", (1, 8, 8))), train=train)
+    return run_study(config, costs=costs)
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    return _study()
+
+
+@given(st.lists(st.floats(0, 1), max_size=40))
+def test_labels_keep_their_order_their_distance_and_the_axes(wanted: list[float]) -> None:
+    heights = spread_labels(wanted, 0.05)
+    step = min(0.05, 1 / max(len(wanted) - 1, 1))
+    assert all(-1e-9 <= height <= 1 + 1e-9 for height in heights)
+    ranked = sorted(heights)
+    assert all(b - a >= step - 1e-9 for a, b in pairwise(ranked))
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    assert [heights[i] for i in order] == ranked
+
+
+def test_labels_that_do_not_overlap_stay_where_they_are() -> None:
+    assert spread_labels([0.9, 0.1, 0.5], 0.05) == pytest.approx([0.9, 0.1, 0.5])
+
+
+def test_a_curve_is_the_mean_over_seeds_of_cumulative_joules(result: StudyResult) -> None:
+    table = result.summary.table
+    curves = {(c.method, c.budget): c for c in curves_of(result.runs, table, "total")}
+    assert set(curves) == {("dense", "100%"), ("topk", "10%"), ("cwmp", "10%"), ("cwmp:1,1", "10%")}
+    cell = next(c for c in table if (c.method, c.budget) == ("cwmp", "10%"))
+    curve = curves["cwmp", "10%"]
+    assert cell.total is not None
+    assert cell.accuracy is not None
+    assert curve.joules[-1] == pytest.approx(cell.total.value_j)
+    assert curve.accuracy[-1] == pytest.approx(cell.accuracy.mean)
+    assert curve.spread[-1] == pytest.approx(cell.accuracy.sd)
+    assert np.all(np.diff(curve.joules) > 0)
+
+
+def test_joules_without_training_leave_training_out(result: StudyResult) -> None:
+    table = result.summary.table
+    for cell, curve in zip(
+        [c for c in table if c.feasible], curves_of(result.runs, table, "exchange"), strict=True
+    ):
+        assert cell.total is not None
+        train = cell.phases["train"]
+        assert train is not None
+        assert curve.joules[-1] == pytest.approx(cell.total.value_j - train.value_j)
+
+
+def test_the_origin_of_the_joules_is_said(result: StudyResult) -> None:
+    said = describe_origin(result.summary.table, "total")
+    assert said == "modelled; select partly assumed; downlink assumed"
+    without = _study(train=False, seeds=1).summary.table
+    assert "; train not priced; " in describe_origin(without, "total")
+    assert "train" not in describe_origin(without, "exchange")
+
+
+@pytest.mark.parametrize(("train", "panels"), [(True, 2), (False, 1)])
+def test_the_picture_is_a_png_as_wide_as_it_has_panels(train: bool, panels: int) -> None:
+    picture = draw(_study(train=train, seeds=1))
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    width = int.from_bytes(picture[16:20], "big")
+    assert width == pytest.approx(150 * (5.6 * panels + 1.2), abs=2)
+
+
+def test_a_study_in_which_nothing_could_run_is_still_drawn(result: StudyResult) -> None:
+    table = tuple(cell for cell in result.summary.table if not cell.feasible)
+    runs = tuple(run for run in result.runs if not run.feasible)
+    summary = result.summary.model_copy(update={"table": table})
+    assert draw(replace(result, summary=summary, runs=runs)).startswith(b"\x89PNG")
+
+
+def test_equal_results_give_equal_pictures(result: StudyResult) -> None:
+    assert draw(result) == draw(result)
+
+
+def test_without_matplotlib_the_remedy_is_named(
+    result: StudyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cwmp\[report\]'"):
+        draw(result)
