@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from costmodels.costfile import CostFile
+from costmodels.costfile import CostFile, Estimate
 from profiler.errors import InputError
 
 
@@ -19,6 +20,8 @@ class Spread:
         undetected: how many of those are below detection and so pooled.
         lowest_j, highest_j: J an entry, of the cheapest and dearest layer.
         p10_j, p90_j: the same at 10 % and 90 % of the model's parameters, layers in order of c.
+        p_equal: how likely estimates this far apart are if all layers have one c (Cochran's Q
+            over the detected ones); ``None`` with fewer than two of them.
     """
 
     layers: int
@@ -27,6 +30,7 @@ class Spread:
     highest_j: float
     p10_j: float
     p90_j: float
+    p_equal: float | None
 
     @property
     def ratio(self) -> float:
@@ -67,4 +71,22 @@ def marginal_spread(costs: CostFile, pattern: str = "random") -> Spread:
         highest_j=float(slopes.max()),
         p10_j=at[0],
         p90_j=at[1],
+        p_equal=_p_equal([c for _, c in found if not c.below_detection]),
     )
+
+
+def _p_equal(slopes: Sequence[Estimate]) -> float | None:
+    """Q = sum_l (c_l - mean)^2 / s_l^2 against chi-square with L - 1 degrees.
+
+    s_l is the interval's upper half over 1.96, too large where the interval is Student's, so
+    that noise is not taken for a spread.
+    """
+    from scipy.special import chdtrc
+
+    if len(slopes) < 2:
+        return None
+    value = np.array([c.value for c in slopes])
+    error = np.maximum([(c.high - c.value) / 1.96 for c in slopes], 1e-12 * value)
+    weight = error**-2
+    mean = float(weight @ value / weight.sum())
+    return float(chdtrc(len(slopes) - 1, float(weight @ (value - mean) ** 2)))

@@ -14,6 +14,7 @@ from profiler.console import print_table
 from profiler.errors import InputError
 from profiler.units import common_exponent, format_scaled, format_si, prefix
 
+SIGNIFICANT = 0.05
 _LEGEND = {
     "A": "A: a is below detection; pooled from other layers, within its limit",
     "C": "C: c is below detection; pooled from other layers, within its limit",
@@ -43,8 +44,17 @@ def spread_sentence(costs: CostFile, pattern: str = "random") -> str:
     return (
         f"c differs between layers by a factor of {spread.ratio:.3g}, "
         f"{format_si(spread.lowest_j, 'J')} to {format_si(spread.highest_j, 'J')} an entry "
-        f"({spread.parameter_ratio:.3g} between 10 % and 90 % of the parameters{pooled})."
+        f"({spread.parameter_ratio:.3g} between 10 % and 90 % of the parameters{pooled}). "
+        f"{_significance(spread.p_equal)}"
     )
+
+
+def _significance(p_equal: float | None) -> str:
+    if p_equal is None:
+        return "Too few layers are above detection to tell a spread from noise."
+    if p_equal < SIGNIFICANT:
+        return f"That is more than the intervals allow for equal costs (p = {p_equal:.2g})."
+    return f"Their intervals also allow equal costs (p = {p_equal:.2g}): no spread was shown."
 
 
 def _print_layers(costs: CostFile, pattern: str) -> None:
