@@ -8,7 +8,7 @@ keeps all of them in the dense form. References fetch the next input and do noth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,12 @@ from cwmp.selectors.top_k import TopK
 from cwmp.transport import Receiver, Sender, parse_peer
 from profiler.layers import LayerInfo
 from profiler.operations import check_densities, draw_indices
-from profiler.workloads import Cell, OperationName, Pattern, Workload
+from profiler.workloads import Cell, Operation, OperationName, Pattern, Workload
 
+if TYPE_CHECKING:
+    from torch import nn
+
+MESSAGE_OPERATIONS = ("encode", "send", "select")
 WHOLE, KIND = "*", "payload"
 LOOPBACK_SCOPE = "send over loopback counts both ends, sender and receiver, on this host"
 REMOTE_SCOPE = "send to another host counts this host's end alone"
@@ -236,6 +240,37 @@ class SendWorkload(PoolWorkload):
         self._sender.close()
         if self._receiver is not None:
             self._receiver.close()
+
+
+def message_operations(
+    model: nn.Module,
+    layers: Sequence[LayerInfo],
+    densities: Sequence[float],
+    *,
+    names: Sequence[str] = MESSAGE_OPERATIONS,
+    peer: str | None = None,
+) -> list[Operation]:
+    """Those of `MESSAGE_OPERATIONS` that *names* holds, for the payloads of *model*.
+
+    Its floating-point buffers go with every payload.
+
+    Raises:
+        InputError: densities that cannot be used, or a *peer* that does not answer.
+    """
+    buffers = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.named_buffers()
+        if tensor.is_floating_point() and tensor.numel()
+    }
+    encoder = EncodeOperation(layers, densities, buffers)
+    chosen: list[Operation] = []
+    if "encode" in names:
+        chosen.append(encoder)
+    if "send" in names:
+        chosen.append(SendOperation(payload_sizes(encoder), peer))
+    if "select" in names:
+        chosen.append(SelectOperation(layers, densities))
+    return chosen
 
 
 def payload_sizes(encoder: EncodeOperation) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,7 @@ from profiler.files import refuse_existing
 from profiler.journal import journal_path
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from profiler.layers import LayerInfo
     from profiler.trace import Trace
-    from profiler.workloads import Operation
 
 OPERATIONS = ("update", "encode", "send", "select", "train")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -96,6 +91,7 @@ def profile(
     import torch
 
     from cwmp.fl.models import build_model
+    from cwmp.operations import message_operations
     from profiler.layers import layers_of
     from profiler.meters import find_meter
     from profiler.progress import ProgressBar
@@ -111,7 +107,7 @@ def profile(
     if shape is not None:
         generator = torch.Generator().manual_seed(seed)
         example = torch.randn(max(batches), *shape, generator=generator)
-    extra = message_operations(names, layers_of(model), wanted, model, peer)
+    extra = message_operations(model, layers_of(model), wanted, names=names, peer=peer)
     rail_names = None if rails is None else [name.strip() for name in rails.split(",")]
     meter = find_meter(spec, device=device, rails=rail_names)
     if force and not resume:
@@ -151,36 +147,6 @@ def profile(
     if interrupted:
         say(f"interrupted: {output} holds what was measured; --resume goes on with {journal}")
         raise Interrupted
-
-
-def message_operations(
-    names: Sequence[str],
-    layers: Sequence[LayerInfo],
-    densities: Sequence[float],
-    model: nn.Module,
-    peer: str | None = None,
-) -> list[Operation]:
-    """Those of ``encode``, ``send`` and ``select`` that *names* holds, for *model*'s payloads.
-
-    Raises:
-        InputError: densities that cannot be used, or a *peer* that does not answer.
-    """
-    from cwmp.operations import EncodeOperation, SelectOperation, SendOperation, payload_sizes
-
-    buffers = {
-        name: tuple(tensor.shape)
-        for name, tensor in model.named_buffers()
-        if tensor.is_floating_point() and tensor.numel()
-    }
-    encoder = EncodeOperation(layers, densities, buffers)
-    chosen: list[Operation] = []
-    if "encode" in names:
-        chosen.append(encoder)
-    if "send" in names:
-        chosen.append(SendOperation(payload_sizes(encoder), peer))
-    if "select" in names:
-        chosen.append(SelectOperation(layers, densities))
-    return chosen
 
 
 def parse_share(text: str) -> float:
