@@ -23,11 +23,10 @@ from costmodels.costfile import CostFile, LayerCost, OperationCost
 from cwmp.fl.algorithms.base import Touch
 from cwmp.fl.ledger import Entry, Joules, joules
 from cwmp.fl.rounds import ClientRecord, RoundRecord
+from cwmp.selectors import SELECTORS
 
 WHOLE_MODEL = "*"
 PATTERN = "random"
-PROFILED_RULE = "cwmp"
-"""The rule whose selection is profiled; its cost stands in for that of the others."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Rates:
         if self.select is None:
             return None
         cost = joules(self.select, considered if self.select.unit == "parameter" else kept)
-        return cost if rule == PROFILED_RULE else cost.as_assumed()
+        return cost if _implements(self.select.implementation, rule) else cost.as_assumed()
 
     def _trained(self, batches: Sequence[int]) -> Joules | None:
         if self.train is None:
@@ -127,6 +126,13 @@ class Rates:
                 return None
             parts.append(joules(cost, touch.k))
         return _sum(parts)
+
+
+def _implements(implementation: str, rule: str) -> bool:
+    """Whether the code that was profiled is that of *rule*; ``cwmp:1,1`` runs that of ``cwmp``."""
+    selector = SELECTORS.get(rule.partition(":")[0])
+    name = getattr(selector, "__name__", None)
+    return name is not None and implementation.split(".")[-1].startswith(name)
 
 
 def _message(costs: CostFile, operation: str, pattern: str) -> OperationCost | None:

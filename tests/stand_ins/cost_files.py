@@ -31,7 +31,7 @@ def line(
             "unit": unit,
             "payer": payer,
             "origin": origin,
-            "implementation": "made up",
+            "implementation": "cwmp.selectors.CostWeighted" if operation == "select" else "made up",
             "pieces": (Piece(a_j=None if a_j is None else estimate(a_j), c_j=estimate(c_j)),),
             "k_min": 1,
             "k_max": 1_000_000,

@@ -166,12 +166,14 @@ def test_what_was_not_measured_as_such_is_assumed() -> None:
         rule: {
             e.phase: e.energy.origin for e in Rates.of(costs).charge(_record(), rule) if e.energy
         }
-        for rule in ("cwmp", "topk")
+        for rule in ("cwmp", "cwmp:1,1", "topk", "another")
     }
     assert by_rule["cwmp"]["uplink"] == "measured"
     assert by_rule["cwmp"]["downlink"] == "assumed"
     assert by_rule["cwmp"]["select"] == "measured"
+    assert by_rule["cwmp:1,1"]["select"] == "measured"
     assert by_rule["topk"]["select"] == "assumed"
+    assert by_rule["another"]["select"] == "assumed"
 
 
 @pytest.mark.parametrize(
