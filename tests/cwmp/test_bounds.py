@@ -17,7 +17,6 @@ def _linear(numbers: np.random.Generator, layers: int) -> SelectionCosts:
     return SelectionCosts.linear(
         {name: (int(numbers.integers(1, 40)),) for name in names},
         {name: float(np.exp(numbers.normal(0, 1.5))) for name in names},
-        message_j=float(numbers.exponential()),
     )
 
 
@@ -37,7 +36,7 @@ def test_with_linear_costs_it_is_the_fractional_knapsack(seed, layers, share) ->
     bound, price = captured_bound(update, costs, budget_j)
     squares = np.concatenate([array**2 for array in update.values()])
     entry_j = np.concatenate([np.full(x.parameters, x.slope_j[0]) for x in costs.layers])
-    exact, exact_price = fractional_knapsack_bound(squares, entry_j, budget_j - costs.message_j)
+    exact, exact_price = fractional_knapsack_bound(squares, entry_j, budget_j)
     assert bound == pytest.approx(exact, rel=1e-9)
     if 0.01 < share < 0.9:
         assert price == pytest.approx(exact_price, rel=1e-9)
@@ -76,6 +75,14 @@ def test_the_dual_is_least_at_the_price_found_and_above_every_count_that_fits(
     spent = sum(c.energy_j[k] for c, k in zip(curves, grids, strict=True))
     gained = sum(c.gain[k] for c, k in zip(curves, grids, strict=True))
     assert point.bound >= gained[spent <= budget_j].max()
+
+
+def test_the_messages_own_joules_are_not_there_to_spend() -> None:
+    shapes, marginal = {"a": (50,), "b": (50,)}, {"a": 1.0, "b": 3.0}
+    update = {name: np.random.default_rng(2).laplace(size=50) for name in shapes}
+    plain = SelectionCosts.linear(shapes, marginal)
+    charged = SelectionCosts.linear(shapes, marginal, message_j=7.0)
+    assert captured_bound(update, charged, 27.0) == captured_bound(update, plain, 20.0)
 
 
 def test_a_fixed_cost_lowers_what_the_bound_allows() -> None:

@@ -134,9 +134,10 @@ def _every_subset(update, costs: SelectionCosts, budget_j: float) -> float:
     squares = _squares({name: array.reshape(-1) for name, array in update.items()})
     kept = np.array(list(product([0, 1], repeat=squares.size)), dtype=np.int64)
     starts = np.cumsum([0, *[layer.parameters for layer in costs.layers]])
-    spent = np.where(kept.any(axis=1), costs.message_j, 0.0)
+    spent = np.zeros(len(kept))
     for layer, start, end in zip(costs.layers, starts, starts[1:], strict=False):
         spent = spent + layer.energy_j(kept[:, start:end].sum(axis=1))
+    spent = np.where(kept.any(axis=1), costs.message_j + spent, 0.0)
     return float((kept @ squares)[spent <= budget_j].max())
 
 
