@@ -27,12 +27,12 @@ class CostWeighted:
     |g|, then to the lower index, so that equal linear costs give Top-K's set exactly.
 
     (2, 1), the default, is greedy for sum g^2 and carries a bound (`cwmp.bounds`) that holds
-    for every selection within the budget. Where E_l(k) is linear it is the longest prefix of the score,
-    at most one entry's g^2 short of the best. Where opening a layer has a fixed cost, or bytes
-    depend on the density, it is the best of three: that prefix; what the price of energy
-    selects, which is each layer's own best count at the smallest price that fits, with the
-    rest of the budget spent by score in the layers that are open; and the prefix over the
-    layers that are open just below that price. A gap to the bound can remain.
+    for every selection within the budget. Where E_l(k) is linear it is the longest prefix of
+    the score, at most one entry's g^2 short of the best. Where opening a layer has a fixed
+    cost, or bytes depend on the density, it is the best of three: that prefix; what the price
+    of energy selects, which is each layer's own best count at the smallest price that fits,
+    with the rest of the budget spent by score in the layers that are open; and the prefix over
+    the layers that are open just below that price. A gap to the bound can remain.
 
     (1, 1) is the score as the paper is reported, (1, 0) is Top-K. They are prefixes of their
     order and carry no bound: the one on sum g^2 is not what they aim for ((1, 1) is greedy
