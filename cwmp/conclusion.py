@@ -33,6 +33,11 @@ def conclude(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) ->
         if comparison.budget is None:
             shown = (f"{c.budget} {describe_difference(c.result)}" for c in parts)
             sentences.append(f"By budget: {'; '.join(shown)}.")
+            spent = _spent(cells, [c.budget for c in parts], *pair)
+        else:
+            spent = _spent(cells, [comparison.budget], *pair)
+        if spent is not None:
+            sentences.append(spent)
     share = _training_share(cells)
     if share is not None:
         sentences.append(share)
@@ -79,6 +84,27 @@ def describe_accuracy(accuracy: Mean) -> str:
     if accuracy.sd is None:
         return f"{100 * accuracy.mean:.1f}"
     return f"{100 * accuracy.mean:.1f} ± {100 * accuracy.sd:.1f}"
+
+
+def _spent(
+    cells: Sequence[CellSummary], budgets: Sequence[str | None], method: str, other: str
+) -> str | None:
+    """What equal declared joules came to once selection, encoding and downlink are charged."""
+    found = {
+        (cell.method, cell.budget): cell.exchange.value_j
+        for cell in cells
+        if cell.exchange is not None
+    }
+    pairs = [(found.get((method, str(b))), found.get((other, str(b)))) for b in budgets]
+    ratios = [ours / theirs for ours, theirs in pairs if ours is not None and theirs]
+    if not ratios or len(ratios) < len(budgets):
+        return None
+    low, high = min(ratios), max(ratios)
+    times = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+    return (
+        f"With selection, encoding and downlink charged too, and training left out, "
+        f"{display_name(method)} spent {times} times the joules of {display_name(other)}."
+    )
 
 
 def _training_share(cells: Sequence[CellSummary]) -> str | None:

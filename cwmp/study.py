@@ -19,7 +19,7 @@ from cwmp.config import StudyConfig
 from cwmp.fl.algorithms import make_algorithm
 from cwmp.fl.charges import Rates
 from cwmp.fl.data import input_spec, load_data
-from cwmp.fl.engines.local import LocalEngine
+from cwmp.fl.engines import make_engine
 from cwmp.fl.ledger import Entry, Ledger
 from cwmp.fl.models import build_model
 from cwmp.fl.partition import dirichlet_partition
@@ -238,7 +238,7 @@ class _Study:
         algorithm = make_algorithm(cell.method, self.prices, self.layout, cell.budget_j)
         records: list[RoundRecord] = []
         charged: list[Entry] = []
-        for record in LocalEngine().run(federation, algorithm):
+        for record in make_engine(self.config.engine).run(federation, algorithm):
             records.append(record)
             charged.extend(self.rates.charge(record, cell.method))
             tick(cell, federation, record)
@@ -276,7 +276,7 @@ _ANY_COSTS = SelectionCosts.linear({"w": (1,)}, {"w": 1.0})
 
 ASSUMPTIONS = (
     "downlink: receiving a byte is taken to cost what sending one does",
-    "select: the profiled rule's cost stands in for that of other rules, marked assumed",
+    "select: a rule that was not profiled is charged as its family or as Top-K, marked assumed",
     "update: indices of a selection are priced as random ones",
 )
 """What the ledger takes for granted, whatever the cost file."""

@@ -75,9 +75,9 @@ def run(output: Path, force: bool, as_json: bool, **values: Any) -> None:
 
     refuse_results(output, force=force)
     config = StudyConfig.parse(**values)
-    with _progress() as progress:
+    with show_progress() as progress:
         result = run_study(config, progress)
-    result.save(output, picture=_picture(result), force=force)
+    result.save(output, picture=picture_of(result), force=force)
     if as_json:
         print_json(result.summary.model_dump(mode="json"))
     else:
@@ -144,7 +144,8 @@ def _notes(table: tuple[CellSummary, ...], origin: str) -> list[str]:
     return lines
 
 
-def _picture(result: StudyResult) -> bytes | None:
+def picture_of(result: StudyResult) -> bytes | None:
+    """The study as a PNG; without matplotlib none, and a line on stderr says so."""
     from cwmp.report.picture import draw
 
     try:
@@ -155,7 +156,7 @@ def _picture(result: StudyResult) -> bytes | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress | None]:
+def show_progress() -> Iterator[Progress | None]:
     """A bar on stderr where that is a terminal; nothing where it is not."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

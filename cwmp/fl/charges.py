@@ -2,8 +2,9 @@
 
 phase       who     joules
 train       client  sum over steps of E_train(examples in the step), module ``*``
-select      client  E_select(entries kept), or of entries considered where that is the unit;
-                    ``assumed`` for rules other than the profiled one; nothing for dense
+select      client  E_select(entries kept), or of entries considered where that is the unit, of
+                    the rule that ran; a rule that was not profiled is charged as its family
+                    or else as Top-K, ``assumed``; nothing for dense
 encode      client  E_encode(entries, or bytes) of the upload; the server once for the download
 uplink      client  E_send(bytes of the upload)
 downlink    client  E_send(bytes of the download), always ``assumed``: only sending is profiled,
@@ -23,7 +24,6 @@ from costmodels.costfile import CostFile, LayerCost, OperationCost
 from cwmp.fl.algorithms.base import Touch
 from cwmp.fl.ledger import Entry, Joules, joules
 from cwmp.fl.rounds import ClientRecord, RoundRecord
-from cwmp.selectors import SELECTORS
 
 WHOLE_MODEL = "*"
 PATTERN = "random"
@@ -35,13 +35,14 @@ class Rates:
 
     Attributes:
         layers: update costs by layer name.
-        train, select, encode, encode_dense, send: ``None`` where the file has none.
+        train, encode, encode_dense, send: ``None`` where the file has none.
+        select: by rule.
         parameters: of the whole model.
     """
 
     layers: dict[str, LayerCost]
     train: OperationCost | None
-    select: OperationCost | None
+    select: dict[str, OperationCost]
     encode: OperationCost | None
     encode_dense: OperationCost | None
     send: OperationCost | None
@@ -54,7 +55,7 @@ class Rates:
         return cls(
             layers={layer.name: layer for layer in costs.layers},
             train=whole.find("train", "batch") if whole else None,
-            select=_message(costs, "select", PATTERN),
+            select={c.pattern: c for c in costs.message if c.operation == "select"},
             encode=encode,
             encode_dense=costs.message_cost("encode", "dense") or encode,
             send=_message(costs, "send", PATTERN),
@@ -92,10 +93,12 @@ class Rates:
         yield Entry(number, client, "server", "update", self._update(done.touched))
 
     def _selected(self, kept: int, considered: int, rule: str) -> Joules | None:
-        if self.select is None:
+        family = rule.partition(":")[0]
+        price = self.select.get(family) or self.select.get("topk")
+        if price is None:
             return None
-        cost = joules(self.select, considered if self.select.unit == "parameter" else kept)
-        return cost if _implements(self.select.implementation, rule) else cost.as_assumed()
+        cost = joules(price, considered if price.unit == "parameter" else kept)
+        return cost if price.pattern == rule else cost.as_assumed()
 
     def _trained(self, batches: Sequence[int]) -> Joules | None:
         if self.train is None:
@@ -126,13 +129,6 @@ class Rates:
                 return None
             parts.append(joules(cost, touch.k))
         return _sum(parts)
-
-
-def _implements(implementation: str, rule: str) -> bool:
-    """Whether the code that was profiled is that of *rule*; ``cwmp:1,1`` runs that of ``cwmp``."""
-    selector = SELECTORS.get(rule.partition(":")[0])
-    name = getattr(selector, "__name__", None)
-    return name is not None and implementation.split(".")[-1].startswith(name)
 
 
 def _message(costs: CostFile, operation: str, pattern: str) -> OperationCost | None:

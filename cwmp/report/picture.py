@@ -92,7 +92,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
             color=colour,
             mec=_INK if curve.on_front else "white",
             mew=1.4 if curve.on_front else 0.8,
-            zorder=5,
+            zorder=6 if curve.on_front else 5,
         )
     _front(axes, curves)
     axes.set_xscale("log")
@@ -214,8 +214,9 @@ def _title(result: StudyResult) -> str:
 
 def _caption(result: StudyResult) -> str:
     costs = result.summary.costs
+    source = ", ".join(dict.fromkeys((costs["origin"], costs["meter"])))
     text = [
-        f"Joules by the cost file of {costs['device']} ({costs['origin']}, {costs['meter']}).",
+        f"Joules by the cost file of {costs['device']} ({source}).",
         "Bands: ± 1 standard deviation over seeds. Dashed and ringed: Pareto front.",
     ]
     absent: dict[str, list[str]] = {}

@@ -84,7 +84,7 @@ def cost_file(
     message = {
         "encode": line("encode", "random", "entry", a_j=1e-6, c_j=3 * NANO, origin=origin),
         "send": line("send", "random", "byte", a_j=2e-6, c_j=byte_j, origin=origin),
-        "select": line("select", "random", "entry", a_j=4e-6, c_j=2 * NANO, origin=origin),
+        "select": line("select", "cwmp", "entry", a_j=4e-6, c_j=2 * NANO, origin=origin),
     }
     entries = sum(layer.parameters for layer in layers)
     step = line("train", "batch", "example", a_j=1e-4, c_j=1e-5, origin=origin)

@@ -137,7 +137,7 @@ def test_each_phase_is_charged_from_its_own_cost() -> None:
     expected = {
         ("train", 0, "client"): train.energy_j(32) + train.energy_j(8),
         ("train", 1, "client"): train.energy_j(32),
-        ("select", 0, "client"): COSTS.message_cost("select").energy_j(5),
+        ("select", 0, "client"): COSTS.message_cost("select", "cwmp").energy_j(5),
         ("encode", 0, "client"): encode.energy_j(5),
         ("encode", 1, "client"): encode.energy_j(40),
         ("encode", None, "server"): encode.energy_j(3),
@@ -171,9 +171,19 @@ def test_what_was_not_measured_as_such_is_assumed() -> None:
     assert by_rule["cwmp"]["uplink"] == "measured"
     assert by_rule["cwmp"]["downlink"] == "assumed"
     assert by_rule["cwmp"]["select"] == "measured"
-    assert by_rule["cwmp:1,1"]["select"] == "measured"
-    assert by_rule["topk"]["select"] == "assumed"
-    assert by_rule["another"]["select"] == "assumed"
+    assert by_rule["cwmp:1,1"]["select"] == "assumed"
+    assert "select" not in by_rule["topk"]
+    assert "select" not in by_rule["another"]
+
+
+def test_a_rule_that_was_not_profiled_is_charged_as_top_k() -> None:
+    top = COSTS.message_cost("select", "cwmp").model_copy(update={"pattern": "topk"})
+    both = COSTS.model_copy(update={"message": (*COSTS.message, top)})
+    for rule, origin in (("topk", top.origin), ("random", "assumed")):
+        (chosen,) = [e for e in Rates.of(both).charge(_record(), rule) if e.phase == "select"]
+        assert chosen.energy is not None
+        assert chosen.energy.value == pytest.approx(float(top.energy_j(5)))
+        assert chosen.energy.origin == origin
 
 
 @pytest.mark.parametrize(
