@@ -32,6 +32,10 @@ def _study(*, train: bool = True, seeds: int = 2) -> StudyResult:
         methods="dense,topk,cwmp,cwmp:1,1",
     )
     costs = cost_file(layers_of(build_model("mlp", (1, 8, 8))), train=train)
+    weighted = costs.message_cost("select", "cwmp")
+    assert weighted is not None
+    top = weighted.model_copy(update={"pattern": "topk"})
+    costs = costs.model_copy(update={"message": (*costs.message, top)})
     return run_study(config, costs=costs)
 
 
