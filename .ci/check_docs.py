@@ -24,7 +24,9 @@ RUN_ELSEWHERE = {"make run", "make test"}
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """The runnable blocks of *page*, in order."""
-    return [(lang, body) for lang, body in FENCE.findall(page.read_text()) if lang in ("sh", "python")]
+    return [
+        (lang, body) for lang, body in FENCE.findall(page.read_text()) if lang in ("sh", "python")
+    ]
 
 
 def commands(body: str) -> list[str]:

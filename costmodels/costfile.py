@@ -72,7 +72,7 @@ class OperationCost(_Strict):
     Attributes:
         operation: update, encode, send, select or train.
         pattern: how the indices lie: random, clustered; dense for the vectorised add of all
-            entries, valid at k = parameters only; batch for training.
+            entries, valid at k = parameters only; batch for training; for select the rule.
         unit: what k counts.
         payer: who spends it: the client that sends, the server, or each receiver.
         implementation: the code that was measured.
@@ -81,7 +81,7 @@ class OperationCost(_Strict):
     """
 
     operation: Literal["update", "encode", "send", "select", "train"]
-    pattern: Literal["random", "clustered", "dense", "batch"]
+    pattern: Literal["random", "clustered", "dense", "batch", "topk", "cwmp"]
     unit: Unit
     payer: Literal["client", "server", "receivers"]
     origin: Origin

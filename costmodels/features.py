@@ -33,8 +33,18 @@ FEATURES_VERSION: Literal[1] = 1
 LINE_BYTES = 64
 NEAR_BYTES = 32 * 1024
 
-Group = Literal["update", "update.dense", "encode", "encode.dense", "send", "select", "train"]
-"""What shares coefficients: random and clustered indices run the same code, dense another."""
+Group = Literal[
+    "update",
+    "update.dense",
+    "encode",
+    "encode.dense",
+    "send",
+    "select.topk",
+    "select.cwmp",
+    "train",
+]
+"""What shares coefficients: random and clustered indices run the same code, dense another, and
+so does each rule of selection."""
 
 _ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _ITEM_BYTES |= {"float8_e5m2": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1}
@@ -70,7 +80,8 @@ FEATURES: Mapping[Group, tuple[Feature, ...]] = MappingProxyType(
         "encode": (_CALLS, _ENTRIES, _PARAMETERS),
         "encode.dense": (_CALLS, _PARAMETERS),
         "send": (_CALLS, Feature("bytes", "J/byte", "bytes sent")),
-        "select": (_CALLS, _PARAMETERS, _ENTRIES),
+        "select.topk": (_CALLS, _PARAMETERS, _ENTRIES),
+        "select.cwmp": (_CALLS, _PARAMETERS, _ENTRIES),
         "train": (
             _PARAMETERS,
             _CALLS,
@@ -85,14 +96,15 @@ def group_of(operation: str, pattern: str) -> Group:
     """The group that *operation* under *pattern* belongs to.
 
     Raises:
-        InputError: an unknown operation, or a dense pattern where there is none.
+        InputError: an unknown operation, or a pattern that it does not have.
     """
-    wanted = f"{operation}.dense" if pattern == "dense" else operation
+    own_code = pattern == "dense" or operation == "select"
+    wanted = f"{operation}.{pattern}" if own_code else operation
     for group in FEATURES:
         if wanted == group:
             return group
-    if operation in FEATURES:
-        raise InputError(f"{operation!r} has no dense form; its pattern is random or batch")
+    if any(operation == group.partition(".")[0] for group in FEATURES):
+        raise InputError(f"{operation!r} has no form {pattern!r} that features are known for")
     raise InputError(f"unknown operation {operation!r}; choose update, encode, send, select, train")
 
 
@@ -145,7 +157,7 @@ def feature_matrix(
         columns = [ones, ones * parameters]
     elif group == "send":
         columns = [ones, amounts]
-    elif group == "select":
+    elif operation == "select":
         columns = [ones, ones * parameters, amounts]
     else:
         if macs is None:

@@ -62,7 +62,7 @@ def predict(
     whole = _Subject("*", "payload", total, layers[0].dtype)
     message = tuple(
         _operation_cost(found, pattern, whole, _message_k_max(found, total), findings)
-        for group in ("encode", "encode.dense", "send", "select")
+        for group in ("encode", "encode.dense", "send", "select.topk", "select.cwmp")
         if (found := model.find(group)) is not None
         for pattern in found.patterns
     )

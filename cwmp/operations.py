@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from cwmp.codec import encode
 from cwmp.payload import PayloadLayout
 from cwmp.selection import Form, LayerSelection
+from cwmp.selectors.base import Selector
+from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.top_k import TopK
 from cwmp.transport import Receiver, Sender, parse_peer
@@ -160,16 +162,25 @@ class SendOperation:
 
 
 class SelectOperation:
-    """Choose k of the model's n entries by Top-K over all layers, in reference form."""
+    """Choose k of the model's n entries over all layers, by each rule in its reference form.
 
-    implementation = "cwmp.selectors.TopK"
+    The pattern names the rule. An entry costs one joule here and opening a layer next to
+    nothing, so that a budget of k joules keeps k entries; but it is a fixed cost, so that
+    CWMP runs its whole search.
+    """
+
+    implementation = "cwmp.selectors.TopK, cwmp.selectors.CostWeighted"
+    RULES: tuple[Pattern, ...] = ("topk", "cwmp")
     scope: tuple[str, ...] = ()
 
     def __init__(self, layers: Sequence[LayerInfo], densities: Sequence[float]) -> None:
         self.layers = tuple(layers)
         self.densities = check_densities(densities)
         shapes = {layer.name: layer.shape for layer in layers}
-        self._top_k = TopK(SelectionCosts.linear(shapes, dict.fromkeys(shapes, 1.0)))
+        costs = SelectionCosts.linear(
+            shapes, dict.fromkeys(shapes, 1.0), dict.fromkeys(shapes, 0.1 / len(shapes))
+        )
+        self._rules: dict[str, Selector] = {"topk": TopK(costs), "cwmp": CostWeighted(costs)}
 
     @property
     def name(self) -> OperationName:
@@ -187,8 +198,9 @@ class SelectOperation:
                 dtype=self.layers[0].dtype,
                 parameters=total,
                 k=k,
-                pattern="random",
+                pattern=rule,
             )
+            for rule in self.RULES
             for k in counts
         )
 
@@ -201,8 +213,8 @@ class SelectOperation:
             }
             for _ in range(_sets(4 * cell.parameters))
         ]
-        budget_j = min(cell.k + 0.25, float(cell.parameters))  # at one joule an entry
-        return PoolWorkload(pool, lambda update: self._top_k.select(update, budget_j))
+        rule, budget_j = self._rules[cell.pattern], cell.k + 0.1  # at one joule an entry
+        return PoolWorkload(pool, lambda update: rule.select(update, budget_j))
 
 
 class PoolWorkload:

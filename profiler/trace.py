@@ -53,7 +53,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("operation", "str", "update, encode, send, select or train"),
     Column("density", "float", "k / parameters; null for train", nullable=True, minimum=0),
     Column("k", "int", "entries applied or sent; examples in a batch for train", minimum=1),
-    Column("pattern", "str", "random, clustered, dense or batch"),
+    Column("pattern", "str", "random, clustered, dense, batch, or the rule of select"),
     Column("payload_bytes", "int", "bytes encoded or sent a call", nullable=True, minimum=0),
     Column("macs", "float", "multiply-accumulates of one forward call", nullable=True, minimum=0),
     Column("repetitions", "int", "calls in the block", minimum=1),

@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 from profiler.errors import InputError
 
 OperationName = Literal["update", "encode", "send", "select", "train"]
-Pattern = Literal["random", "clustered", "dense", "batch"]
+Pattern = Literal["random", "clustered", "dense", "batch", "topk", "cwmp"]
+"""How the indices lie; dense for all of them, batch for training, the rule for select."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,9 @@ def test_nothing_unpickles(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("torch.load", "pd.read_pickle", "pandas.read_pickle")
-            allows = [keyword.arg for keyword in node.keywords if ast.unparse(keyword.value) == "True"]
+            allows = [
+                keyword.arg for keyword in node.keywords if ast.unparse(keyword.value) == "True"
+            ]
             assert "allow_pickle" not in allows
 
 

@@ -149,7 +149,7 @@ def _cells(
         cells.append(("update", "dense", layer, layer.parameters, None))
     counts = sorted({max(1, round(d * total)) for d in densities})
     cells += [("encode", "random", whole, k, None) for k in counts]
-    cells += [("select", "random", whole, k, None) for k in counts]
+    cells += [("select", rule, whole, k, None) for rule in ("topk", "cwmp") for k in counts]
     line = LayerInfo("*", "payload", (4 * total,), "float32")
     cells += [("send", "random", line, size, None) for size in (256, 4096, 65536)]
     for name, macs in (("conv1", 4.4e5), ("conv2", 1.2e6), ("*", 1.7e6)):

@@ -51,7 +51,7 @@ def test_prices_do_not_depend_on_anything_but_data_and_seed() -> None:
 
 
 def test_one_size_measured_charges_the_size(model: CostModel) -> None:
-    select = model.find("select")
+    select = model.find("select.topk")
     assert select is not None
     prices = {price.feature: price.value for price in select.coefficients}
     assert prices["calls"] == 0
@@ -86,7 +86,7 @@ def test_extrapolation_is_flagged_and_interpolation_is_not(model: CostModel) -> 
 
 def test_messages_are_priced_for_the_new_size(model: CostModel) -> None:
     small, large = model.predict(LAYERS, "a"), model.predict(UNSEEN, "b")
-    first, second = small.message_cost("select"), large.message_cost("select")
+    first, second = small.message_cost("select", "topk"), large.message_cost("select", "topk")
     assert first is not None
     assert second is not None
     assert float(second.energy_j(10)) > 100 * float(first.energy_j(10))

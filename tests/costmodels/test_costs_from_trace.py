@@ -100,7 +100,7 @@ def test_messages_are_read_at_the_models_own_size() -> None:
     )
     both = Trace(trace.metadata, pd.concat([rows, other]))
     with_both, alone = costs_from_trace(both), costs_from_trace(trace)
-    found, expected = with_both.message_cost("select"), alone.message_cost("select")
+    found, expected = with_both.message_cost("select", "cwmp"), alone.message_cost("select", "cwmp")
     assert found is not None
     assert expected is not None
     # the noise model sees the other size too, so that weights differ a little

@@ -18,7 +18,7 @@ POINTS = [
     ("encode", "random"),
     ("encode", "dense"),
     ("send", "random"),
-    ("select", "random"),
+    ("select", "topk"),
     ("train", "batch"),
 ]
 
@@ -84,7 +84,7 @@ def test_every_feature_has_a_unit_of_joules() -> None:
 def test_unknown_operations_types_and_forms_are_refused() -> None:
     with pytest.raises(InputError, match="unknown operation 'sing'"):
         group_of("sing", "random")
-    with pytest.raises(InputError, match="no dense form"):
+    with pytest.raises(InputError, match="no form 'dense'"):
         group_of("select", "dense")
     with pytest.raises(InputError, match="unknown element type 'float3'"):
         item_bytes("float3")

@@ -50,7 +50,8 @@ def test_cost_model_v1_still_loads_and_predicts_the_same() -> None:
         "update.dense",
         "encode",
         "send",
-        "select",
+        "select.topk",
+        "select.cwmp",
         "train",
     ]
     trace = Trace.load(GOLDEN / "trace-v1.csv")

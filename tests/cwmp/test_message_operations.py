@@ -114,7 +114,8 @@ def test_a_peer_that_is_not_there_is_refused_at_once():
 def test_select_keeps_exactly_k_of_the_models_entries():
     operation = SelectOperation(LAYERS, (0.01, 0.5, 1.0))
     cells = operation.cells()
-    assert [cell.k for cell in cells] == [32, 1584, TOTAL]
+    points = [(rule, k) for rule in ("topk", "cwmp") for k in (32, 1584, TOTAL)]
+    assert [(cell.pattern, cell.k) for cell in cells] == points
     for cell in cells:
         workload = operation.prepare(cell, seed=2)
         selection = workload._function(workload._pool[0])

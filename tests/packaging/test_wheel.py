@@ -64,8 +64,15 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
 def test_the_profiler_alone_is_light(tmp_path: Path) -> None:
     wheel = _build(ROOT / "profiler", tmp_path)
     binaries = _environment(tmp_path / "board", str(wheel))
-    installed = json.loads(_call(binaries / "python", "-m", "pip", "list", "--format=json", cwd=tmp_path))
-    assert not {p["name"].lower() for p in installed} & {"torch", "pandas", "scikit-learn", "pyarrow"}
+    installed = json.loads(
+        _call(binaries / "python", "-m", "pip", "list", "--format=json", cwd=tmp_path)
+    )
+    assert not {p["name"].lower() for p in installed} & {
+        "torch",
+        "pandas",
+        "scikit-learn",
+        "pyarrow",
+    }
 
     sources = json.loads(_call(binaries / "cwmp", "devices", "--json", cwd=tmp_path))
     assert sources

@@ -48,7 +48,7 @@ def cost_file(
     byte_j: float = 1 * NANO,
     origin: str = "modelled",
     train: bool = True,
-    messages: Sequence[str] = ("encode", "send", "select"),
+    messages: Sequence[str] = ("encode", "send", "topk", "cwmp"),
 ) -> CostFile:
     """Costs that differ by the layer's number; what is left out is left out of the file."""
     priced = tuple(
@@ -84,7 +84,8 @@ def cost_file(
     message = {
         "encode": line("encode", "random", "entry", a_j=1e-6, c_j=3 * NANO, origin=origin),
         "send": line("send", "random", "byte", a_j=2e-6, c_j=byte_j, origin=origin),
-        "select": line("select", "cwmp", "entry", a_j=4e-6, c_j=2 * NANO, origin=origin),
+        "topk": line("select", "topk", "entry", a_j=2e-6, c_j=2 * NANO, origin=origin),
+        "cwmp": line("select", "cwmp", "entry", a_j=4e-6, c_j=2 * NANO, origin=origin),
     }
     entries = sum(layer.parameters for layer in layers)
     step = line("train", "batch", "example", a_j=1e-4, c_j=1e-5, origin=origin)

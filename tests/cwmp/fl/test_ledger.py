@@ -172,18 +172,19 @@ def test_what_was_not_measured_as_such_is_assumed() -> None:
     assert by_rule["cwmp"]["downlink"] == "assumed"
     assert by_rule["cwmp"]["select"] == "measured"
     assert by_rule["cwmp:1,1"]["select"] == "assumed"
-    assert "select" not in by_rule["topk"]
-    assert "select" not in by_rule["another"]
+    assert by_rule["topk"]["select"] == "measured"
+    assert by_rule["another"]["select"] == "assumed"
 
 
-def test_a_rule_that_was_not_profiled_is_charged_as_top_k() -> None:
-    top = COSTS.message_cost("select", "cwmp").model_copy(update={"pattern": "topk"})
-    both = COSTS.model_copy(update={"message": (*COSTS.message, top)})
-    for rule, origin in (("topk", top.origin), ("random", "assumed")):
-        (chosen,) = [e for e in Rates.of(both).charge(_record(), rule) if e.phase == "select"]
-        assert chosen.energy is not None
-        assert chosen.energy.value == pytest.approx(float(top.energy_j(5)))
-        assert chosen.energy.origin == origin
+def test_a_rule_that_was_not_profiled_is_charged_as_its_family_or_top_k() -> None:
+    for rule, profiled in (("cwmp:1,1", "cwmp"), ("topk", "topk"), ("random", "topk")):
+        price = COSTS.message_cost("select", profiled)
+        (chosen,) = [e for e in Rates.of(COSTS).charge(_record(), rule) if e.phase == "select"]
+        assert price is not None and chosen.energy is not None
+        assert chosen.energy.value == pytest.approx(float(price.energy_j(5)))
+    alone = cost_file(LAYERS, messages=("encode", "send", "cwmp"))
+    (absent,) = [e for e in Rates.of(alone).charge(_record(), "topk") if e.phase == "select"]
+    assert absent.energy is None
 
 
 @pytest.mark.parametrize(
