@@ -26,6 +26,7 @@ from profiler.operations import UpdateOperation, check_densities, check_device, 
 from profiler.progress import Report
 from profiler.records import block_table
 from profiler.stages import Session, Settings
+from profiler.threads import thread_count, threads_for
 from profiler.trace import LayerRecord, Trace, TraceMetadata
 from profiler.workloads import Cell, Operation
 
@@ -107,6 +108,7 @@ def profile_model(
     _check_numbers(precision, max_time_s)
     check_device(device)
     layers = layers_of(model)
+    parameters = sum(layer.parameters for layer in layers)
     names = OPERATIONS if operations is None else tuple(operations)
     own = _own_operations(
         names, model, layers, example_input, check_densities(densities), batch_sizes, device
@@ -121,6 +123,7 @@ def profile_model(
         "batch_sizes": list(batch_sizes),
         "precision": precision,
         "device": device,
+        "threads": thread_count(parameters),
     }
     context = _Context(
         model_name, layers, chosen, [cell for _, cell in cells], meter, asked, seed, identify
@@ -134,7 +137,8 @@ def profile_model(
     settings = Settings(seed, precision, found["window_s"], left_s)
     session = Session(cells, gauge, settings, journal=book, measured=measured, report=progress)
     try:
-        session.run()
+        with threads_for(parameters):
+            session.run()
     except KeyboardInterrupt:
         if not session.blocks:
             raise SessionInterrupted(None) from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from profiler.journal import Journal, Kind, Measured
 from profiler.progress import Report, Stage, Standing
 from profiler.records import BlockRecord, SizingRecord, record_from
 from profiler.statistics import t_quantile
-from profiler.workloads import Cell, Operation
+from profiler.workloads import Cell, Operation, Workload
 
+_Result = TypeVar("_Result")
 FAILURES_IN_A_ROW = 4
 FEWEST_PILOT_BLOCKS = 2
 _MARGIN = 0.97
@@ -127,17 +128,19 @@ class Session:
             self._frequencies.append(frequency)
 
     def _size_cell(self, position: int) -> SizingRecord:
-        seed = design.block_seed(self.settings.seed, _SIZING_BLOCK + position)
-        workload = self._operations[position].prepare(self.cells[position], seed)
-        try:
-            clock = lambda: self.gauge.meter.read().time_s  # noqa: E731
-            repetitions, call_s = calibrate(workload, self.settings.window_s, clock)
-        finally:
-            workload.close()
+        number = _SIZING_BLOCK + position
+
+        def size(workload: Workload, attempt: int) -> tuple[int, float]:
+            # the meter's own clock: a read waits until the device has finished
+            return calibrate(
+                workload, self.settings.window_s, lambda: self.gauge.meter.read().time_s
+            )
+
+        repetitions, call_s = self._insist(position, number, size)
         if frequency := cpu_frequency_hz():
             self._frequencies.append(frequency)
         begin_s = time.perf_counter()
-        block = self._measure(position, _SIZING_BLOCK + position, repetitions, call_s)
+        block = self._measure(position, number, repetitions, call_s)
         return SizingRecord(
             cell=position,
             repetitions=repetitions,
@@ -169,21 +172,34 @@ class Session:
         return True
 
     def _measure(self, position: int, number: int, repetitions: int, call_s: float) -> Block:
-        seed = design.block_seed(self.settings.seed, number)
         share = 1.0 if self.gauge.stepped else _SHORT_SLEEP
         sleep_s = share * min(self.settings.window_s, repetitions * call_s)
+
+        def measure(workload: Workload, attempt: int) -> Block:
+            return measure_block(
+                workload,
+                repetitions,
+                self.gauge,
+                np.random.default_rng([design.block_seed(self.settings.seed, number), attempt]),
+                sleep_s=sleep_s,
+                usual_frequency_hz=median(self._frequencies) if self._frequencies else None,
+            )
+
+        return self._insist(position, number, measure)
+
+    def _insist(
+        self, position: int, number: int, action: Callable[[Workload, int], _Result]
+    ) -> _Result:
+        """*action* on the workload of block *number*, again while the meter fails.
+
+        Each failure is counted; after `FAILURES_IN_A_ROW` the session ends.
+        """
+        seed = design.block_seed(self.settings.seed, number)
         lost: list[Exception] = []
         while len(lost) < FAILURES_IN_A_ROW:
             workload = self._operations[position].prepare(self.cells[position], seed)
             try:
-                return measure_block(
-                    workload,
-                    repetitions,
-                    self.gauge,
-                    np.random.default_rng([seed, len(lost)]),
-                    sleep_s=sleep_s,
-                    usual_frequency_hz=median(self._frequencies) if self._frequencies else None,
-                )
+                return action(workload, len(lost))
             except (MeterReadError, CounterFaultError) as error:
                 lost.append(error)
                 cause = type(error).__name__

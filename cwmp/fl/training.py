@@ -7,7 +7,6 @@ SGD is then one vector operation whatever the number of layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -211,20 +210,6 @@ class Trainer:
             parts[layer.name] = whole[start : start + layer.parameters].reshape(layer.shape)
             start += layer.parameters
         return parts
-
-
-@contextmanager
-def threads_for(parameters: int) -> Iterator[None]:
-    """One thread while a small model trains: starting more costs more than they save."""
-    import torch
-
-    before = torch.get_num_threads()
-    if parameters < 1_000_000:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:

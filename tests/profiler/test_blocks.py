@@ -134,6 +134,19 @@ def test_calibration_fills_the_target(call_s):
     assert repetitions == max(1, round(0.01 / call_s))
 
 
+def test_a_stall_while_calibrating_does_not_shorten_the_blocks():
+    device = SimulatedDevice()
+    workload = SimulatedWorkload(device, 1e-4, 1e-6)
+    calls = iter(range(100))
+
+    def run(repetitions):
+        stall_s = 0.04 if next(calls) % 3 == 1 else 0.0
+        device.spend(repetitions * 1e-4 + stall_s, 1e-6)
+
+    workload.run = run
+    assert calibrate(workload, 0.01, lambda: device.now_s)[0] == 100
+
+
 def test_calibration_is_bounded_where_a_call_takes_no_time():
     device = SimulatedDevice()
     workload = SimulatedWorkload(device, 0.0, 0.0)

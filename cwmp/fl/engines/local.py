@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from cwmp.fl.algorithms.base import Algorithm, Upload
 from cwmp.fl.rounds import ClientRecord, Federation, RoundRecord
-from cwmp.fl.training import ModelState, threads_for
+from cwmp.fl.training import ModelState
 from profiler.errors import UpdateError
+from profiler.threads import threads_for
 
 
 class LocalEngine:
