@@ -278,7 +278,7 @@ def _to_parquet(header: str, blocks: pd.DataFrame) -> bytes:
         {**(table.schema.metadata or {}), _PARQUET_KEY: header.encode()}
     )
     sink = io.BytesIO()
-    parquet.write_table(table, sink)
+    parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 

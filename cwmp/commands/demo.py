@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,8 @@ def choose_budgets(costs: CostFile, count: int) -> list[str]:
     spendable_j = prices.dense_j - prices.message_j
     chosen = [prices.message_j + share * spendable_j for share in SHARES]
     feasible = [budget_j for budget_j in chosen if budget_j >= 1.02 * prices.cheapest_j]
-    return [f"{100 * budget_j / prices.dense_j:.4g}%" for budget_j in feasible[:count]]
+    tenths = [ceil(1000 * budget_j / prices.dense_j) for budget_j in feasible[:count]]
+    return [f"{tenth / 10:g}%" for tenth in dict.fromkeys(tenths)]
 
 
 def _profile(scale: Scale, spec: str, seed: int, tell: _Teller) -> Trace:
@@ -251,7 +253,9 @@ class _Teller:
             )
 
     def gains(self, costs: CostFile, budgets: list[str], gains: list[float]) -> None:
+        from costmodels import marginal_spread
         from cwmp.bounds import cost_spread
+        from cwmp.commands.cost_table import SIGNIFICANT
         from cwmp.selectors.costs import SelectionCosts
         from profiler.units import format_si
 
@@ -274,6 +278,12 @@ class _Teller:
             self.say(
                 f"At {budget} of the dense cost, CWMP captures {gain:.2f} x Top-K's sum of g^2 on "
                 "Laplace-distributed updates."
+            )
+        slopes = marginal_spread(costs)
+        if slopes.p_equal is not None and slopes.p_equal >= SIGNIFICANT and max(gains) >= 1.01:
+            self.say(
+                "The cost of an entry was not shown to differ between layers: what CWMP uses here "
+                "is the fixed cost of opening a layer."
             )
         if max(gains, default=1.0) < 1.01:
             self.say("The costs are flat: CWMP cannot gain over Top-K on this device.")

@@ -30,6 +30,8 @@ _MORE_COLOURS = ("#CC79A7", "#B8860B", "#56B4E9", "#7A5195")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LABEL_STEP = 0.052
 """Least distance of two labels, in heights of the axes."""
+_LETTER = 0.085
+"""Inches that a letter of a label takes, bold ones included."""
 
 
 def draw(result: StudyResult) -> bytes:
@@ -59,13 +61,14 @@ def draw(result: StudyResult) -> bytes:
         _panel(axes, curves, scope, describe_origin(table, scope), last=scope == scopes[-1])
     panels[0].set_ylabel("test accuracy (%)", color=_INK)
     width = figure.get_figwidth()
+    longest = max((len(_label(curve)) for curve in curves), default=0)
     left = 0.12 / width
     title, caption = fill(_title(result), int(11 * width)), fill(_caption(result), int(15 * width))
     figure.suptitle(title, x=left, y=0.98, ha="left", fontsize=12.5, color=_INK)
     figure.text(left, 0.02, caption, ha="left", fontsize=8.5, color="#555555", linespacing=1.4)
     figure.subplots_adjust(
         left=0.62 / width,
-        right=1 - 1.25 / width,
+        right=1 - (0.3 + _LETTER * longest) / width,
         top=0.88 - 0.04 * title.count("\n"),
         bottom=0.19 + 0.035 * caption.count("\n"),
         wspace=0.06,
@@ -148,9 +151,8 @@ def _front(axes: Axes, curves: Sequence[Curve]) -> None:
 def _label_ends(axes: Axes, curves: Sequence[Curve], colours: dict[str, str]) -> None:
     places = spread_labels([float(curve.accuracy[-1]) for curve in curves], _LABEL_STEP)
     for curve, place in zip(curves, places, strict=True):
-        budget = "" if curve.method == "dense" else f" {curve.budget}"
         axes.annotate(
-            f"{display_name(curve.method)}{budget}",
+            _label(curve),
             xy=(curve.joules[-1], 100 * curve.accuracy[-1]),
             xytext=(1.03, place),
             textcoords="axes fraction",
@@ -168,6 +170,11 @@ def _label_ends(axes: Axes, curves: Sequence[Curve], colours: dict[str, str]) ->
                 "shrinkB": 4,
             },
         )
+
+
+def _label(curve: Curve) -> str:
+    budget = "" if curve.method == "dense" else f" {curve.budget}"
+    return f"{display_name(curve.method)}{budget}"
 
 
 def spread_labels(wanted: Sequence[float], step: float) -> list[float]:
