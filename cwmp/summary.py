@@ -46,7 +46,7 @@ class CellSummary(_Strict):
         kept_fraction: entries sent of all entries.
         certificate: captured sum of g^2 over its bound.
         on_front: on the Pareto front of (total joules, accuracy).
-        on_exchange_front: on that of (exchange joules, accuracy).
+        on_declared_front: on that of (declared joules, accuracy).
     """
 
     method: str
@@ -65,7 +65,7 @@ class CellSummary(_Strict):
     kept_fraction: float | None = None
     certificate: float | None = None
     on_front: bool = False
-    on_exchange_front: bool = False
+    on_declared_front: bool = False
 
 
 class Comparison(_Strict):
@@ -232,19 +232,19 @@ def _mean_energy(totals: Sequence[Total]) -> Energy | None:
 
 
 def _with_fronts(cells: Sequence[CellSummary]) -> tuple[CellSummary, ...]:
-    total = _front(cells, [cell.total for cell in cells])
-    exchange = _front(cells, [cell.exchange for cell in cells])
+    total = _front(cells, [cell.total.value_j if cell.total else None for cell in cells])
+    declared = _front(cells, [cell.declared_j for cell in cells])
     return tuple(
-        cell.model_copy(update={"on_front": i in total, "on_exchange_front": i in exchange})
+        cell.model_copy(update={"on_front": i in total, "on_declared_front": i in declared})
         for i, cell in enumerate(cells)
     )
 
 
-def _front(cells: Sequence[CellSummary], energies: Sequence[Energy | None]) -> set[int]:
+def _front(cells: Sequence[CellSummary], joules: Sequence[float | None]) -> set[int]:
     points = [
-        (i, energy.value_j, cell.accuracy.mean)
-        for i, (cell, energy) in enumerate(zip(cells, energies, strict=True))
-        if energy is not None and cell.accuracy is not None
+        (i, spent_j, cell.accuracy.mean)
+        for i, (cell, spent_j) in enumerate(zip(cells, joules, strict=True))
+        if spent_j is not None and cell.accuracy is not None
     ]
     found = pareto_front([x for _, x, _ in points], [y for _, _, y in points])
     return {points[position][0] for position in found}

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.fl.ledger import PHASES, Phase, Total, sum_phases, weakest
-from cwmp.results import RunResult
+from cwmp.fl.ledger import PHASES, Phase, weakest
+from cwmp.results import RunResult, selection_sums
 from cwmp.summary import CellSummary, Energy
 
-Scope = Literal["total", "exchange"]
-"""All phases, or all but local training."""
+Scope = Literal["total", "declared"]
+"""All phases, or what the budgets cap: the uplink and applying each upload once."""
+_PHASES: dict[Scope, tuple[Phase, ...]] = {"total": PHASES, "declared": ("uplink", "update")}
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def curves_of(
     """One curve for each feasible row of *table* whose joules are known."""
     curves = []
     for cell in table:
-        energy = cell.total if scope == "total" else cell.exchange
-        if not cell.feasible or energy is None:
+        if not cell.feasible or (cell.total if scope == "total" else cell.declared_j) is None:
             continue
         own = [r for r in runs if (r.method, r.budget) == (cell.method, cell.budget)]
         accuracy = np.array([[record.accuracy for record in run.rounds] for run in own])
@@ -56,7 +56,7 @@ def curves_of(
                 joules=np.cumsum(spent, axis=1).mean(axis=0),
                 accuracy=accuracy.mean(axis=0),
                 spread=accuracy.std(axis=0, ddof=1) if len(own) > 1 else 0 * accuracy[0],
-                on_front=cell.on_front if scope == "total" else cell.on_exchange_front,
+                on_front=cell.on_front if scope == "total" else cell.on_declared_front,
             )
         )
     return tuple(curves)
@@ -64,9 +64,8 @@ def curves_of(
 
 def describe_origin(table: Sequence[CellSummary], scope: Scope) -> str:
     """``modelled; downlink assumed; without train``: what stands behind the joules shown."""
-    phases = [phase for phase in PHASES if scope == "total" or phase != "train"]
     origins: dict[str, list[Phase]] = {}
-    for phase in phases:
+    for phase in _PHASES[scope]:
         known = [cell.phases[phase] for cell in table if cell.feasible]
         label = _origin_of(known)
         if label:
@@ -93,9 +92,10 @@ def _origin_of(energies: Sequence[Energy | None]) -> str:
 
 def _spent(run: RunResult, scope: Scope) -> list[float]:
     """Joules of each round, as far as they are priced."""
+    if scope == "declared":
+        return [selection_sums(record)["energy_j"] or 0.0 for record in run.rounds]
     spent = []
     for _, ledger in run.ledger.rounds() if run.ledger else ():
-        phases = {p: ledger.phase(p) for p in PHASES if scope == "total" or p != "train"}
-        total: Total = sum_phases(phases)
+        total = ledger.total()
         spent.append(total.energy.value if total.energy else 0.0)
     return spent

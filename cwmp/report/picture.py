@@ -37,8 +37,7 @@ _LETTER = 0.085
 def draw(result: StudyResult) -> bytes:
     """The picture as a PNG.
 
-    With local training priced there are two panels: all joules, and joules without local
-    training, which no method here changes.
+    Two panels: all joules of a run, and the joules that the budgets cap.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -51,8 +50,7 @@ def draw(result: StudyResult) -> bytes:
             "the picture needs matplotlib: pip install 'cwmp[report]'"
         ) from error
     table = result.summary.table
-    trained = any(cell.phases.get("train") is not None for cell in table)
-    scopes: tuple[Scope, ...] = ("total", "exchange") if trained else ("exchange",)
+    scopes: tuple[Scope, ...] = ("total", "declared")
     figure = Figure(figsize=(5.6 * len(scopes) + 1.2, 5.2), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(scopes), sharey=True, squeeze=False)[0]
@@ -100,7 +98,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
     _front(axes, curves)
     axes.set_xscale("log")
     axes.set_ylim(0, 100)
-    what = "all phases" if scope == "total" else "without local training"
+    what = "all phases" if scope == "total" else "declared: uplink and update"
     axes.set_title(f"Joules, {what}", loc="left", fontsize=10.5, color=_INK)
     axes.set_xlabel(f"cumulative joules\n({origin})", color=_INK, fontsize=9.5)
     _joule_ticks(axes)
