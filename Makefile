@@ -2,23 +2,27 @@
 # make test  set up .venv, then every test
 #
 # make TORCH='torch==2.8.0' ...            another torch than the pinned one
+# make TORCH_INDEX=URL ...                 a package index with CPU builds of torch, asked first
 # make VENV_FLAGS=--system-site-packages   keep the torch that this machine already has
-# make run DEMO='--quick'                  arguments for the demo
+# make run DEMO='--quick'                  arguments for the demo (--force: out/ is made anew)
 # make test TESTS='tests/profiler -x'      arguments for pytest
 
 PYTHON ?= python3
 VENV ?= .venv
 VENV_FLAGS ?=
-TORCH ?= torch==2.13.0
+TORCH ?=
+TORCH_INDEX ?=
 DEMO ?=
 TESTS ?=
 
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint $(VENV)/constraints.txt
+INDEX = $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)')
+PINNED = $(shell grep '^torch==' constraints.txt)
 STAMP = $(VENV)/.installed-$(subst /,_,$(subst $() ,_,$(TORCH)))
 
 .PHONY: run test setup clean
 run: $(STAMP)
-	@$(VENV)/bin/cwmp demo $(DEMO)
+	@$(VENV)/bin/cwmp demo --force $(DEMO)
 
 test: $(STAMP)
 	@$(VENV)/bin/python -m pytest $(TESTS)
@@ -26,13 +30,18 @@ test: $(STAMP)
 setup: $(STAMP)
 
 # torch goes first and alone: nothing that comes later can then pull in another build of it.
+# A CPU build is asked for by name; an index without one has only builds that bring CUDA along.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	@grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
-	$(PIP) '$(TORCH)'
+	@if [ -n '$(TORCH)' ]; then $(PIP) $(INDEX) '$(TORCH)'; \
+	elif $(VENV)/bin/python -c 'import torch' 2>/dev/null; then echo 'keeping the torch that is there'; \
+	elif $(PIP) $(INDEX) '$(PINNED)+cpu' 2>/dev/null; then :; \
+	else echo 'no CPU build of $(PINNED) on this package index: taking its default build, which may be large (make TORCH_INDEX=URL names an index with CPU builds)'; \
+	$(PIP) $(INDEX) '$(PINNED)'; fi
 	$(PIP) --editable '.[dev,report]'
-	@rm -f $(VENV)/.installed-* && touch $@
+	@rm -f $(VENV)/.installed-* && touch '$@'
 
 clean:
 	rm -rf $(VENV) out

@@ -276,7 +276,7 @@ _ANY_COSTS = SelectionCosts.linear({"w": (1,)}, {"w": 1.0})
 
 ASSUMPTIONS = (
     "downlink: receiving a byte is taken to cost what sending one does",
-    "select: a rule that was not profiled is charged as its family or as Top-K, marked assumed",
+    "select: a rule that was not profiled is charged as one that does the same work, or as Top-K",
     "update: indices of a selection are priced as random ones",
 )
 """What the ledger takes for granted, whatever the cost file."""

@@ -71,8 +71,8 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(REFUSED)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _complain(" ".join(error.format_message().split()))
+        sys.exit(REFUSED)
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
         sys.exit(INTERRUPTED)

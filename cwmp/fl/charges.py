@@ -3,8 +3,8 @@
 phase       who     joules
 train       client  sum over steps of E_train(examples in the step), module ``*``
 select      client  E_select(entries kept), or of entries considered where that is the unit, of
-                    the rule that ran; a rule that was not profiled is charged as its family
-                    or else as Top-K, ``assumed``; nothing for dense
+                    the rule that ran; a rule that was not profiled is charged as the one that
+                    does the same work, or else as Top-K, ``assumed``; nothing for dense
 encode      client  E_encode(entries, or bytes) of the upload; the server once for the download
 uplink      client  E_send(bytes of the upload)
 downlink    client  E_send(bytes of the download), always ``assumed``: only sending is profiled,
@@ -93,8 +93,7 @@ class Rates:
         yield Entry(number, client, "server", "update", self._update(done.touched))
 
     def _selected(self, kept: int, considered: int, rule: str) -> Joules | None:
-        family = rule.partition(":")[0]
-        price = self.select.get(family) or self.select.get("topk")
+        price = self.select.get(_search_of(rule)) or self.select.get("topk")
         if price is None:
             return None
         cost = joules(price, considered if price.unit == "parameter" else kept)
@@ -129,6 +128,19 @@ class Rates:
                 return None
             parts.append(joules(cost, touch.k))
         return _sum(parts)
+
+
+def _search_of(rule: str) -> str:
+    """The profiled rule that does the work of *rule*.
+
+    ``cwmp:p,q`` looks for a price of energy where p = 2 q; elsewhere it is a prefix of an
+    order, which is what Top-K does.
+    """
+    name, _, exponents = rule.partition(":")
+    if name != "cwmp" or not exponents:
+        return name
+    p, q = (float(part) for part in exponents.split(","))
+    return "cwmp" if p == 2 * q else "topk"
 
 
 def _message(costs: CostFile, operation: str, pattern: str) -> OperationCost | None:

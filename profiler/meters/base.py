@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from profiler.errors import InputError
 
 Origin = Literal["measured", "modelled", "assumed"]
+Covers = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class MeterInfo:
         assumptions: one sentence each, for readers of a trace (watts per core, ...).
         max_read_gap_s: the longest time between two reads that still tells one wrap of a
             counter from two; ``None`` where no counter wraps.
+        covers: where work must run to show in these joules: ``cpu`` (processors, memory, a
+            whole machine) or ``gpu`` (those boards alone). Work that runs elsewhere leaves
+            only the rest of an idle device here, so its joules must not be taken from this meter.
     """
 
     name: str
@@ -55,6 +59,7 @@ class MeterInfo:
     selected: tuple[str, ...]
     assumptions: tuple[str, ...] = ()
     max_read_gap_s: float | None = None
+    covers: Covers = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

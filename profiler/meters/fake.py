@@ -13,7 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from profiler.errors import CounterFaultError, InputError, MeterReadError
-from profiler.meters.base import MeterInfo, Origin, Rail, Reading, SourceReport, choose_rails
+from profiler.meters.base import (
+    Covers,
+    MeterInfo,
+    Origin,
+    Rail,
+    Reading,
+    SourceReport,
+    choose_rails,
+)
 
 Power = float | Callable[[float], float] | Sequence[tuple[float, float]]
 """Watts; or watts at a time since opening; or (seconds, watts) pairs, the last of which holds."""
@@ -52,6 +60,7 @@ class FakeMeter:
         faults: number of a read, from 1 -> what that read raises.
         origin: as readings should be labelled; made-up joules are ``assumed``.
         device: as it should name itself.
+        covers: which work its joules are meant to be of.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class FakeMeter:
         faults: Mapping[int, Exception] | None = None,
         origin: Origin = "assumed",
         device: str = "scripted counter",
+        covers: Covers = "cpu",
     ) -> None:
         if period_s < 0 or quantum_j < 0:
             raise InputError(f"period {period_s} s and quantum {quantum_j} J must not be negative")
@@ -79,6 +89,7 @@ class FakeMeter:
             rails=available,
             selected=choose_rails(available, rails),
             assumptions=("the joules are made up",),
+            covers=covers,
         )
         self._energies = {name: _Energy(powers[name], period_s) for name in self._info.selected}
         self._period_s, self._quantum_j = period_s, quantum_j
@@ -155,7 +166,7 @@ class FakeSource:
     def open(
         self, argument: str = "", *, device: str = "cpu", rails: Sequence[str] | None = None
     ) -> FakeMeter:
-        """Open a counter of *argument* watts, 10 by default.
+        """Open a counter of *argument* watts, 10 by default, that covers *device*.
 
         Raises:
             InputError: the argument is not a number of watts, 0 or more.
@@ -166,7 +177,8 @@ class FakeSource:
             power_w = math.nan
         if not (math.isfinite(power_w) and power_w >= 0):
             raise InputError(f"fake:{argument} is not fake:WATTS")
-        return FakeMeter(power_w, rails=rails)
+        covers: Covers = "gpu" if device.startswith("cuda") else "cpu"
+        return FakeMeter(power_w, rails=rails, covers=covers)
 
 
 SOURCE = FakeSource()

@@ -69,6 +69,7 @@ class NvmlMeter:
             rails=available,
             selected=selected,
             assumptions=assumptions,
+            covers="gpu",
         )
         self._nvml = initialise()
         try:
@@ -159,6 +160,9 @@ class NvmlSource:
         synchronise: Callable[[], None] | None = None,
     ) -> NvmlMeter:
         """Open the counter behind ``cuda:N``, or for ``cpu`` those of all GPUs.
+
+        Whatever the device, `MeterInfo.covers` is ``gpu``: the joules of a command on the
+        machine's GPUs, never those of work on its processor.
 
         Args:
             argument: none is taken.

@@ -1,6 +1,6 @@
 """Recorded counters: what a recording is, the recorder that makes one, and its file.
 
-CSV: a first line ``# {json}`` with schema, version, device, origin and rails, a header
+CSV: a first line ``# {json}`` with schema, version, device, origin, covers and rails, a header
 ``time_s,<rail>,...``, then the joules each counter stood at, by the second.
 """
 
@@ -18,10 +18,11 @@ from typing import Any
 
 from profiler.errors import FileFormatError, InputError
 from profiler.files import read_bytes, refuse_existing, write_atomic
-from profiler.meters.base import EnergyMeter, Origin, Rail
+from profiler.meters.base import Covers, EnergyMeter, Origin, Rail
 
 SCHEMA, VERSION = "cwmp.recording", 1
 _ORIGINS: tuple[Origin, ...] = ("measured", "modelled", "assumed")
+_COVERS: tuple[Covers, ...] = ("cpu", "gpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Recording:
     Attributes:
         times_s: increasing, shape (n,).
         energy_j: rail name -> non-decreasing joules, shape (n,).
+        covers: as `MeterInfo.covers`; files without it are of processors.
 
     Raises:
         FileFormatError: fewer than two rows, times that do not increase, joules that decrease,
@@ -43,10 +45,13 @@ class Recording:
     assumptions: tuple[str, ...]
     times_s: tuple[float, ...]
     energy_j: dict[str, tuple[float, ...]]
+    covers: Covers = "cpu"
 
     def __post_init__(self) -> None:
         if self.origin not in _ORIGINS:
             raise FileFormatError(f"origin {self.origin!r} is not one of {', '.join(_ORIGINS)}")
+        if self.covers not in _COVERS:
+            raise FileFormatError(f"covers {self.covers!r} is not one of {', '.join(_COVERS)}")
         if len(self.times_s) < 2:
             raise FileFormatError("a recording needs at least two rows")
         _check_column("time_s", self.times_s, strictly=True)
@@ -96,6 +101,7 @@ def record(
             for rail in info.rails
             if rail.name in first.energy_j
         },
+        covers=info.covers,
     )
     save_recording(recording, path, force=force)
     return recording
@@ -112,6 +118,7 @@ def save_recording(recording: Recording, path: Path, *, force: bool = False) -> 
         "version": VERSION,
         "device": recording.device,
         "origin": recording.origin,
+        "covers": recording.covers,
         "rails": [asdict(rail) for rail in recording.rails],
         "assumptions": list(recording.assumptions),
     }
@@ -146,6 +153,7 @@ def load_recording(path: Path) -> Recording:
             assumptions=tuple(header["assumptions"]),
             times_s=columns[0],
             energy_j=dict(zip(names[1:], columns[1:], strict=True)),
+            covers=header.get("covers", "cpu"),
         )
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error

@@ -41,6 +41,7 @@ class ReplayMeter:
             rails=recording.rails,
             selected=choose_rails(recording.rails, rails),
             assumptions=recording.assumptions,
+            covers=recording.covers,
         )
         self._start_s = clock()
 

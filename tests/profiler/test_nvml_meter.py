@@ -76,6 +76,16 @@ def test_without_a_gpu_named_all_are_counted(nvml_library: NvmlLibrary) -> None:
     meter.close()
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_gpu_joules_say_that_they_cover_no_processor(
+    nvml_library: NvmlLibrary, device: str
+) -> None:
+    nvml_library.show(ONE)
+    meter = SOURCE.open(device=device)
+    assert meter.info.covers == "gpu"
+    meter.close()
+
+
 @pytest.mark.parametrize(
     ("visible", "device", "rail"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from profiler.errors import (
     MeterReadError,
     OutputExistsError,
 )
-from profiler.meters.base import Rail
+from profiler.meters.base import Covers, Rail
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.recording import Recording, load_recording, record, save_recording
 from profiler.meters.replay import ReplayMeter, ReplaySource
@@ -100,6 +101,19 @@ def test_file_round_trip_is_exact(tmp_path: Path) -> None:
     assert load_recording(tmp_path / "r.csv") == recording
 
 
+@pytest.mark.parametrize("covers", get_args(Covers))
+def test_what_the_joules_are_of_is_recorded_and_played(tmp_path: Path, covers: Covers) -> None:
+    clock = ManualClock()
+    source = FakeMeter(covers=covers, clock=clock)
+    path = tmp_path / "r.csv"
+    record(source, path, duration_s=0.1, interval_s=0.01, sleep=clock.advance)
+    assert ReplaySource().open(str(path)).info.covers == covers
+
+
+def test_recording_that_does_not_say_is_of_a_processor(tmp_path: Path) -> None:
+    assert load_recording(_write(tmp_path / "old.csv", "0,0", "1,5")).covers == "cpu"
+
+
 def test_recording_over_a_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("precious")
@@ -122,6 +136,7 @@ def test_recording_needs_times(tmp_path: Path, duration_s: float, interval_s: fl
         (["0,0", "1,1"], {"version": 2}, "version 2"),
         (["0,0", "1,1"], {"schema": "something"}, "not a recording"),
         (["0,0", "1,1"], {"origin": "guessed"}, "guessed"),
+        (["0,0", "1,1"], {"covers": "moon"}, "moon"),
         (["0,0", "1,1"], {"rails": []}, "rails"),
         (["0,0"], {}, "two rows"),
         (["0,0", "1,nan"], {}, "nan in row 1"),
