@@ -101,6 +101,11 @@ def test_source_takes_watts(argument: str) -> None:
     assert FakeSource().discover() == ()
 
 
+@pytest.mark.parametrize(("device", "covers"), [("cpu", "cpu"), ("cuda:1", "gpu")])
+def test_source_covers_the_device_asked_for(device: str, covers: str) -> None:
+    assert FakeSource().open(device=device).info.covers == covers
+
+
 @pytest.mark.parametrize("argument", ["x", "-1", "nan", "inf"])
 def test_source_refuses_what_is_no_power(argument: str) -> None:
     with pytest.raises(InputError, match="fake:WATTS"):
