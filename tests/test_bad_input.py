@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _refused(command: str, folder: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    before = _contents(folder)
     with pytest.raises(SystemExit) as left:
         run(cli, command.split())
     printed = capsys.readouterr()
@@ -60,9 +60,16 @@ def _refused(command: str, folder: Path, capsys: pytest.CaptureFixture[str], *sa
     assert len(lines) == 1 and lines[0].startswith("cwmp: "), printed.err
     for text in said:
         assert text in lines[0]
-    made = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
-    after = {path: path.stat().st_mtime_ns for path in made}
-    assert after == before
+    assert _contents(folder) == before
+
+
+def _contents(folder: Path) -> dict[Path, int | None]:
+    """Every file with its time of change, and every folder."""
+    return {
+        path: path.stat().st_mtime_ns if path.is_file() else None
+        for path in folder.rglob("*")
+        if "__pycache__" not in str(path)
+    }
 
 
 def _edit_csv(change: Callable[[list[list[str]], dict[str, int]], None], folder: Path) -> None:
@@ -213,6 +220,10 @@ def test_a_budget_that_cannot_be_spent(budget, folder, capsys):
         ("measure -- no-such-program", "no-such-program"),
         ("measure --meter rapl -- true", "RAPL"),
         ("receive --host 999.1.1.1", "999.1.1.1"),
+        ("demo --quick --meter rapl -o new", "RAPL"),
+        ("costs trace.csv -o empty-sys", "empty-sys"),
+        ("run --seeds many --costs costs.json -o out", "'many'"),
+        ("costs trace.csv -o /proc/costs.json", "/proc/costs.json"),
     ],
 )
 def test_what_does_not_exist_or_exists_already(command, said, folder, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,15 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.console import ExampleCommand, force_option, json_option, print_json
+from profiler.console import (
+    ExampleCommand,
+    Interrupted,
+    force_option,
+    json_option,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from costmodels.costfile import CostFile
     from costmodels.costmodel import CostModel
     from cwmp.study import StudyResult
+    from profiler.meters.base import EnergyMeter, SourceReport
     from profiler.trace import Trace
 
 MODEL, UNSEEN, DATA = "lenet", "mlp", "digits"
+NO_GAIN = 1.01
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 FILES = ("trace.parquet", "costmodel.json", "costs.json", f"costs-{UNSEEN}.json")
 
@@ -55,16 +65,30 @@ def demo(quick: bool, spec: str, seed: int, output: Path, force: bool, as_json: 
     from cwmp.commands.run import picture_of
     from cwmp.results import refuse_results
     from profiler.files import refuse_existing
+    from profiler.meters import discover, find_meter
+    from profiler.session import SessionInterrupted
 
     refuse_results(output, force=force)
+    scale = QUICK if quick else FULL
+    tell = _Teller(silent=as_json)
+    meter = find_meter(spec)
     output.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         refuse_existing(output / name, force=force)
-    scale = QUICK if quick else FULL
-    tell = _Teller(silent=as_json)
+    (output / "summary.json").unlink(missing_ok=True)  # what says that a folder is complete
 
     tell.step(1, "Meters")
-    trace = _profile(scale, spec, seed, tell)
+    tell.meters(discover(), meter)
+    tell.step(2, f"Profile of {MODEL}, about {scale.profile_s:.0f} s")
+    try:
+        trace = _profile(scale, meter, seed)
+    except SessionInterrupted as stop:
+        if stop.trace is not None:
+            stop.trace.save(output / FILES[0], force=force)
+            say(f"interrupted: {output / FILES[0]} holds what was measured")
+        raise Interrupted from None
+    finally:
+        meter.close()
     trace.save(output / FILES[0], force=force)
 
     tell.step(3, "Cost model")
@@ -86,6 +110,8 @@ def demo(quick: bool, spec: str, seed: int, output: Path, force: bool, as_json: 
         print_json(_document(trace, costs, budgets, gains, result, output))
     else:
         tell.study(result, output)
+    if result.summary.interrupted:
+        raise Interrupted
 
 
 def choose_budgets(costs: CostFile, count: int) -> list[str]:
@@ -104,38 +130,31 @@ def choose_budgets(costs: CostFile, count: int) -> list[str]:
     return [f"{tenth / 10:g}%" for tenth in dict.fromkeys(tenths)]
 
 
-def _profile(scale: Scale, spec: str, seed: int, tell: _Teller) -> Trace:
+def _profile(scale: Scale, meter: EnergyMeter, seed: int) -> Trace:
     import torch
 
     from cwmp.fl.data import input_spec
     from cwmp.fl.models import build_model
     from cwmp.operations import message_operations
     from profiler.layers import layers_of
-    from profiler.meters import discover, find_meter
     from profiler.progress import ProgressBar
     from profiler.session import profile_model
 
     shape, classes = input_spec(DATA)
     model = build_model(MODEL, shape, classes, seed)
     example = torch.randn(32, *shape, generator=torch.Generator().manual_seed(seed))
-    meter = find_meter(spec)
-    tell.meters(discover(), meter)
-    tell.step(2, f"Profile of {MODEL}, about {scale.profile_s:.0f} s")
-    try:
-        with ProgressBar() as bar:
-            return profile_model(
-                model,
-                model_name=MODEL,
-                meter=meter,
-                example_input=example,
-                extra_operations=message_operations(model, layers_of(model), scale.densities),
-                densities=scale.densities,
-                max_time_s=scale.profile_s,
-                seed=seed,
-                progress=bar,
-            )
-    finally:
-        meter.close()
+    with ProgressBar() as bar:
+        return profile_model(
+            model,
+            model_name=MODEL,
+            meter=meter,
+            example_input=example,
+            extra_operations=message_operations(model, layers_of(model), scale.densities),
+            densities=scale.densities,
+            max_time_s=scale.profile_s,
+            seed=seed,
+            progress=bar,
+        )
 
 
 def _price(trace: Trace, seed: int) -> tuple[CostModel, CostFile, CostFile]:
@@ -218,7 +237,7 @@ class _Teller:
         if not self.silent:
             click.echo(textwrap.fill(text, min(get_terminal_size().columns, 100)))
 
-    def meters(self, reports: Any, meter: Any) -> None:
+    def meters(self, reports: Sequence[SourceReport], meter: EnergyMeter) -> None:
         for report in reports:
             found = f"{report.device or 'found'}" if report.usable else f"no: {report.cause}"
             self.say(f"{report.source:<9} {found}")
@@ -279,14 +298,18 @@ class _Teller:
                 f"At {budget} of the dense cost, CWMP captures {gain:.2f} x Top-K's sum of g^2 on "
                 "Laplace-distributed updates."
             )
+        best = max(gains, default=1.0)
         slopes = marginal_spread(costs)
-        if slopes.p_equal is not None and slopes.p_equal >= SIGNIFICANT and max(gains) >= 1.01:
+        if slopes.p_equal is not None and slopes.p_equal >= SIGNIFICANT and best >= NO_GAIN:
             self.say(
                 "The cost of an entry was not shown to differ between layers: what CWMP uses here "
                 "is the fixed cost of opening a layer."
             )
-        if max(gains, default=1.0) < 1.01:
-            self.say("The costs are flat: CWMP cannot gain over Top-K on this device.")
+        if best < NO_GAIN:
+            self.say(
+                "On these draws CWMP gains less than 1 % over Top-K: costs this flat leave it "
+                "nothing to win on this device."
+            )
 
     def study(self, result: StudyResult, output: Path) -> None:
         from cwmp.commands.run import print_summary
