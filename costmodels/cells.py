@@ -3,6 +3,9 @@
 Stein's two-stage rule: the mean is over all of a cell's blocks, its standard error is
 s_pilot / sqrt(B) with the pilot's n0 - 1 degrees of freedom, which is exact for normal
 differences although B was chosen after the pilot. Without pilot rows all blocks serve.
+
+Blocks in which the host slept or changed its clock (`UNSOUND`) enter no estimate; `unsound_blocks`
+counts them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.estimators import nonnegative_least_squares
 from profiler.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
     from profiler.trace import Trace
 
+UNSOUND = frozenset({"suspend-gap", "frequency-shift"})
+"""Flags of blocks that did not measure the operation under one condition."""
 _KEYS = ["pattern", "layer", "k", "parameters"]
 
 
@@ -33,8 +39,8 @@ class CellMean:
         mean_j: mean of ``cost_j_per_call``; may be negative.
         variance: squared standard error of the mean, positive.
         degrees: degrees of freedom behind *variance*.
-        weight_variance: the same variance as the operation's noise model has it; its inverse
-            weights the cell.
+        counter_variance, relative_variance: the same variance as the operation's noise model
+            has it, `noise_variance`: J^2, and a share of the squared energy.
         weight_degrees: degrees of freedom behind the noise model.
         blocks: blocks averaged.
     """
@@ -52,9 +58,16 @@ class CellMean:
     mean_j: float
     variance: float
     degrees: float
-    weight_variance: float
+    counter_variance: float
+    relative_variance: float
     weight_degrees: float
     blocks: int
+
+    @property
+    def weight_variance(self) -> float:
+        """The noise model at the mean; its inverse weights the cell in its layer's line."""
+        noise = self.counter_variance + self.relative_variance * self.mean_j**2
+        return max(noise, float(_least_variance(self.mean_j)) / self.blocks)
 
     @property
     def group(self) -> str:
@@ -65,21 +78,32 @@ class CellMean:
 
 
 def cell_means(trace: Trace) -> tuple[CellMean, ...]:
-    """The cells of *trace*, in the order of their first blocks.
+    """The cells of *trace*, in the order of their first blocks; those flagged unsound left out.
 
     Raises:
-        InputError: an operation has no cell with two blocks and no instrument error either,
-            so that nothing says how uncertain its means are.
+        InputError: no sound block, or an operation has no cell with two of them and no
+            instrument error either, so that nothing says how uncertain its means are.
         FileFormatError: a shape that is not integers joined by x.
     """
-    blocks = trace.blocks
+    blocks = trace.blocks[~_unsound(trace)]
     if blocks.empty:
-        raise InputError("the trace holds no blocks: profile again")
+        flagged = f" but {len(trace.blocks)} flagged as unsound" if len(trace.blocks) else ""
+        raise InputError(f"the trace holds no blocks{flagged}: profile again")
     cells: list[CellMean] = []
     for operation, rows in blocks.groupby("operation", sort=False):
         raw = [_raw_cell(cell) for _, cell in rows.groupby(_KEYS, sort=False, dropna=False)]
         cells.extend(_with_noise_model(str(operation), raw))
     return tuple(cells)
+
+
+def unsound_blocks(trace: Trace) -> int:
+    """How many blocks of *trace* `cell_means` leaves out."""
+    return int(_unsound(trace).sum())
+
+
+def _unsound(trace: Trace) -> NDArray[np.bool_]:
+    flags = trace.blocks["flags"]
+    return np.array([not UNSOUND.isdisjoint(text.split(",")) for text in flags], dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +143,8 @@ def _raw_cell(rows: pd.DataFrame) -> _Raw:
         mean_j=float(costs.mean()),
         variance=0.0,
         degrees=float(max(sample.size - 1, 1)),
-        weight_variance=0.0,
+        counter_variance=0.0,
+        relative_variance=0.0,
         weight_degrees=0.0,
         blocks=int(costs.size),
     )
@@ -128,33 +153,30 @@ def _raw_cell(rows: pd.DataFrame) -> _Raw:
 
 
 def _with_noise_model(operation: str, raw: list[_Raw]) -> list[CellMean]:
-    """Give each cell its own variance and, as its weight, the one that the noise model says."""
-    modelled, degrees = _noise_model(operation, raw)
+    """Give each cell its own variance and, for its weight, the one that the noise model says."""
+    by_counter, relative, degrees = _noise_model(operation, raw)
     finished = []
-    for item, smooth in zip(raw, modelled, strict=True):
-        own = max(item.block_variance or 0.0, item.instrument_variance) or smooth
-        own = max(own, float(_least_variance(item.cell.mean_j)))
-        finished.append(
-            replace(
-                item.cell,
-                variance=own / item.cell.blocks,
-                weight_variance=smooth / item.cell.blocks,
-                weight_degrees=degrees,
-            )
+    for item in raw:
+        cell = replace(
+            item.cell,
+            counter_variance=by_counter * item.inverse_repetitions / item.cell.blocks,
+            relative_variance=relative / item.cell.blocks,
+            weight_degrees=degrees,
         )
+        own = max(item.block_variance or 0.0, item.instrument_variance) / cell.blocks
+        least = float(_least_variance(cell.mean_j)) / cell.blocks
+        finished.append(replace(cell, variance=max(own or cell.weight_variance, least)))
     return finished
 
 
-def _noise_model(operation: str, raw: list[_Raw]) -> tuple[NDArray[np.float64], float]:
-    """A block's variance as v0 / repetitions^2 + (r mean)^2, over the cells of one operation.
+def _noise_model(operation: str, raw: list[_Raw]) -> tuple[float, float, float]:
+    """A block's variance as v0 / repetitions^2 + (r mean)^2: v0, r^2 and degrees of freedom.
 
     A cell's own s^2 has few degrees of freedom, and weighting by it favours the cells that
     happen to look precise: their line then claims too narrow an interval. Two numbers fitted to
-    all cells, counter steps (v0) and a relative part (r), do not follow single cells. Fitted by
-    the gamma likelihood's reweighting, w = degrees / prediction^2.
+    all cells of one operation, counter steps (v0) and a relative part (r), do not follow single
+    cells. Fitted by the gamma likelihood's reweighting, w = degrees / prediction^2.
     """
-    from scipy.optimize import nnls
-
     spread = np.array([max(item.block_variance or 0.0, item.instrument_variance) for item in raw])
     known = np.array([item.block_variance is not None for item in raw]) | (spread > 0)
     if not known.any():
@@ -165,15 +187,14 @@ def _noise_model(operation: str, raw: list[_Raw]) -> tuple[NDArray[np.float64], 
     mean = np.array([item.cell.mean_j for item in raw])
     floor = _least_variance(mean)
     design = np.column_stack([[item.inverse_repetitions for item in raw], mean**2])
-    scale = np.maximum(design.max(axis=0), 1e-300)
     degrees = np.array([item.cell.degrees for item in raw])
-    predicted = np.maximum(spread, floor)
+    seen = np.maximum(spread, floor)
+    predicted = seen
     for _ in range(10):
-        weight = (np.sqrt(degrees) / predicted)[known]
-        rows = (design / scale)[known] * weight[:, None]
-        coefficients, _ = nnls(rows, np.maximum(spread, floor)[known] * weight)
-        predicted = np.maximum(design / scale @ coefficients, floor)
-    return predicted, float(degrees[known].sum())
+        weight = degrees / predicted**2
+        coefficients = nonnegative_least_squares(design[known], seen[known], weight[known])
+        predicted = np.maximum(design @ coefficients, floor)
+    return float(coefficients[0]), float(coefficients[1]), float(degrees[known].sum())
 
 
 def _least_variance(mean: float | NDArray[np.float64]) -> NDArray[np.float64]:

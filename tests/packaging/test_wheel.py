@@ -51,6 +51,7 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == {"profiler", "costmodels", "cwmp", "device_traces"}
     assert "device_traces/manifest.json" in names
+    assert not [name for name in names if name.endswith("pyproject.toml")]
     assert any(name.startswith("device_traces/") and name.endswith(".parquet") for name in names)
 
     binaries = _environment(tmp_path / "empty", f"{wheel}[report]")
