@@ -87,4 +87,4 @@ def apply_update(
         changed = parameters[layer.name].copy()
         changed.reshape(-1)[layer.indices] += layer.values.astype(np.float32)
         parameters[layer.name] = changed
-    return ModelState(parameters, {**state.buffers, **buffers})
+    return ModelState(parameters, {**state.buffers, **buffers}, state.counters)

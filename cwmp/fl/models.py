@@ -31,7 +31,8 @@ def build_model(
 
     Raises:
         InputError: an unknown name, a callable that cannot be imported, called, or that does
-            not return an ``nn.Module``, or a shape that the named model cannot take.
+            not return an ``nn.Module``, or a shape or number of classes that the named model
+            cannot take.
     """
     import torch
 
@@ -39,7 +40,20 @@ def build_model(
         torch.manual_seed(seed)
         if ":" in spec:
             return _imported(spec)
-        return _named(spec)(_image(input_shape), classes)
+        return _built(spec, _image(input_shape), classes)
+
+
+def _built(name: str, image: tuple[int, int, int], classes: int) -> nn.Module:
+    build = _named(name)
+    if classes < 1:
+        raise InputError(f"a model needs at least 1 class, got {classes}")
+    try:
+        return build(image, classes)
+    except (RuntimeError, TypeError, MemoryError) as error:  # torch, of sizes beyond its reach
+        raise InputError(
+            f"model {name!r} cannot be built for images of {image} and {classes} classes: "
+            f"{_said(error)}"
+        ) from error
 
 
 def _named(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:

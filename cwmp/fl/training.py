@@ -7,8 +7,9 @@ SGD is then one vector operation whatever the number of layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,13 @@ class ModelState:
     Attributes:
         parameters: trainable tensors by the names of `profiler.layers.layers_of`, float32.
         buffers: floating-point buffers (BatchNorm's running statistics), float32.
+        counters: buffers of any other type (BatchNorm's count of batches). They are never sent,
+            so that every client starts each round from those of the initial state.
     """
 
     parameters: Arrays
     buffers: Arrays
+    counters: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ class Trainer:
             tensor.grad = self._gradient[start:stop].view(layer.shape)
             self._views[layer.name] = view
             start = stop
-        self._buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+        buffers = dict(model.named_buffers())
+        self._buffers = {n: b for n, b in buffers.items() if b.is_floating_point()}
+        self._counters = {n: b for n, b in buffers.items() if not b.is_floating_point()}
 
     @property
     def buffer_entries(self) -> int:
@@ -120,7 +126,8 @@ class Trainer:
 
     def state(self) -> ModelState:
         """A copy of the model as it stands."""
-        return ModelState(_copies(self._views), _copies(self._buffers))
+        counters = {name: tensor.numpy().copy() for name, tensor in self._counters.items()}
+        return ModelState(_copies(self._views), _copies(self._buffers), counters)
 
     def train(
         self, state: ModelState, x: Tensor, y: Tensor, generator: np.random.Generator
@@ -161,7 +168,11 @@ class Trainer:
         )
 
     def evaluate(self, state: ModelState, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """(accuracy, mean cross-entropy) of *state* on *x*, *y*."""
+        """(accuracy, mean cross-entropy) of *state* on *x*, *y*.
+
+        Raises:
+            InputError: the model cannot be evaluated on these examples.
+        """
         import torch
         from torch.nn import functional
 
@@ -170,9 +181,10 @@ class Trainer:
         right, loss = 0, 0.0
         with torch.no_grad():
             for images, labels in zip(torch.split(x, 1000), torch.split(y, 1000), strict=True):
-                scores = self.model(images)
-                right += int((scores.argmax(dim=1) == labels).sum())
-                loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+                with self._naming_the_model("evaluated", images):
+                    scores = self._scores(images)
+                    right += int((scores.argmax(dim=1) == labels).sum())
+                    loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
         return right / len(y), loss / len(y)
 
     def _load(self, state: ModelState) -> None:
@@ -183,25 +195,43 @@ class Trainer:
                 view.copy_(torch.from_numpy(state.parameters[name]))
             for name, buffer in self._buffers.items():
                 buffer.copy_(torch.from_numpy(state.buffers[name]))
+            for name, counter in self._counters.items():
+                counter.copy_(torch.from_numpy(state.counters[name]))
 
     def _step(self, x: Tensor, y: Tensor, velocity: Tensor | None) -> Tensor:
         from torch.nn import functional
 
         self._gradient.zero_()
-        try:
-            loss = functional.cross_entropy(self.model(x), y)
-        except (ValueError, RuntimeError, IndexError) as error:  # a model that does not fit
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{type(self.model).__name__} cannot be trained on a batch of shape "
-                f"{tuple(x.shape)}: {reason}"
-            ) from error
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        with self._naming_the_model("trained", x):
+            loss = functional.cross_entropy(self._scores(x), y)
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         step = self._gradient
         if velocity is not None:
             step = velocity.mul_(self.plan.momentum).add_(self._gradient)
         self._flat.add_(step, alpha=-self.plan.lr)
         return loss.detach()
+
+    def _scores(self, x: Tensor) -> Tensor:
+        import torch
+
+        scores = self.model(x)
+        if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
+            shape = tuple(getattr(scores, "shape", ()))
+            kind = f"a {type(scores).__name__}" + (f" of shape {shape}" if shape else "")
+            raise TypeError(f"it returns {kind}, not a tensor of (examples, classes) scores")
+        return scores
+
+    @contextmanager
+    def _naming_the_model(self, done: str, x: Tensor) -> Iterator[None]:
+        """Whatever the model's own code raises, as one line that names the model."""
+        try:
+            yield
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise InputError(
+                f"{type(self.model).__name__} cannot be {done} on a batch of shape "
+                f"{tuple(x.shape)}: {lines[0] if lines else type(error).__name__}"
+            ) from error
 
     def _split(self, flat: Tensor) -> dict[str, NDArray[np.float32]]:
         whole: NDArray[np.float32] = flat.numpy()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,38 @@ def test_bytes_that_are_no_npz(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.npz").write_bytes(content)
     with pytest.raises(CwmpError, match=r"c\.npz"):
         load_data(f"cifar10:{tmp_path / 'c.npz'}")
+
+
+def test_a_flipped_byte_is_a_clear_error_or_changes_nothing_that_is_read(tmp_path: Path) -> None:
+    """Compressed archives fail in zlib, zipfile, numpy or tokenize, wherever the byte lies."""
+    ramp = (np.arange(20 * 32 * 32 * 3) // 700 % 256).astype(np.uint8).reshape(20, 32, 32, 3)
+    labels = np.arange(20) % 10
+    path = tmp_path / "c.npz"
+    np.savez_compressed(path, x_train=ramp, y_train=labels, x_test=ramp, y_test=labels)
+    whole = path.read_bytes()
+    sound = load_data(f"cifar10:{path}")
+    generator = np.random.default_rng(0)
+    refused = 0
+    for position in generator.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[position] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            read = load_data(f"cifar10:{path}")
+        except FileFormatError as error:
+            assert "c.npz" in str(error)
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.x_train, sound.x_train)
+            np.testing.assert_array_equal(read.y_test, sound.y_test)
+    assert refused > 100
+
+
+def test_a_member_that_is_no_array(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in _arrays():
+            archive.writestr(f"{name}.npy", b"text")
+    with pytest.raises(FileFormatError, match=r"c\.npz"):
+        load_data(f"cifar10:{path}")

@@ -73,6 +73,13 @@ def test_the_transformer_says_which_sides_it_takes() -> None:
         build_model("transformer", (1, 7, 7))
 
 
+@pytest.mark.parametrize("classes", [0, -1, 10**17, 10**30])
+def test_a_number_of_classes_that_cannot_be_is_one_line(classes: int) -> None:
+    with pytest.raises(InputError, match=f"class.*{classes}|{classes} class") as caught:
+        build_model("mlp", (1, 8, 8), classes)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_callable_of_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

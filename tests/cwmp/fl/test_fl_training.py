@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cwmp.fl.aggregate import apply_update
 from cwmp.fl.models import build_model
 from cwmp.fl.training import LocalPlan, ModelState, Trainer
 from profiler.errors import InputError
@@ -100,6 +102,32 @@ def test_batchnorm_statistics_are_buffers_and_the_step_counter_is_not() -> None:
     assert all(name.endswith(("running_mean", "running_var")) for name in buffers)
 
 
+class _CountingMean(nn.Module):
+    """BatchNorm whose statistics weigh by a count of batches, an integer buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, momentum=None)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.norm(x.flatten(1)))
+
+
+def test_what_one_training_counts_is_not_there_in_the_next() -> None:
+    """Clients and methods share one model: each starts from its state, integers included."""
+    trainer = Trainer(_CountingMean(), LocalPlan(batch_size=8))
+    state = trainer.state()
+    assert trainer.buffer_entries == 128
+    assert state.counters.keys() == {"norm.num_batches_tracked"}
+    first, again = (trainer.train(state, *_examples(), np.random.default_rng(0)) for _ in range(2))
+    assert first.buffers.keys() == {"norm.running_mean", "norm.running_var"}
+    for name, values in first.buffers.items():
+        np.testing.assert_array_equal(values, again.buffers[name])
+    kept = apply_update(state, (), first.buffers)
+    assert kept.counters == state.counters
+
+
 def test_evaluation_counts_right_answers() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     trainer = Trainer(model, LocalPlan())
@@ -118,6 +146,40 @@ def test_a_model_that_does_not_fit_the_images_is_one_line() -> None:
     with pytest.raises(InputError, match="Linear cannot be trained") as caught:
         trainer.train(trainer.state(), *_examples(), np.random.default_rng(0))
     assert "\n" not in str(caught.value)
+
+
+class _Answers(nn.Linear):
+    def __init__(self, answer: Callable[[torch.Tensor], object]) -> None:
+        super().__init__(64, 10)
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.answer(super().forward(x.flatten(1)))  # type: ignore[return-value]
+
+
+def _raises(scores: torch.Tensor) -> object:
+    raise KeyError("mask")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda scores: (scores, 1), "returns a tuple"),
+        (lambda scores: None, "returns a NoneType"),
+        (lambda scores: scores[:, :, None], r"returns a Tensor of shape \(23, 10, 1\)"),
+        (lambda scores: scores[:, :2], "out of bounds"),
+        (lambda scores: scores.detach(), "does not require grad"),
+        (_raises, "'mask'"),
+    ],
+)
+def test_a_model_that_answers_something_else_is_named(answer, says: str) -> None:
+    trainer = Trainer(_Answers(answer), LocalPlan())
+    with pytest.raises(InputError, match=f"_Answers cannot be trained .*{says}") as caught:
+        trainer.train(trainer.state(), *_examples(), np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
+    if "grad" not in says:
+        with pytest.raises(InputError, match=f"_Answers cannot be evaluated .*{says}"):
+            trainer.evaluate(trainer.state(), *_examples())
 
 
 def test_half_precision_is_refused() -> None:
