@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from profiler.errors import InputError
-from profiler.meters.base import EnergyMeter, Reading, energy_between
+from profiler.meters.base import EnergyMeter, Reading, energy_between, first_reading
 
 IDLE_SHARE = 0.4
 """Of the time given: asleep between two reads, for the idle power."""
@@ -134,7 +134,7 @@ def probe(
     if not (math.isfinite(max_time_s) and max_time_s > 0):
         raise InputError(f"probing needs a time above 0, got {max_time_s} s")
     begun_s = clock()
-    asleep = meter.read()
+    asleep = first_reading(meter)
     sleep(IDLE_SHARE * max_time_s)
     awake = meter.read()
     idle_s = awake.time_s - asleep.time_s

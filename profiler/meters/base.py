@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from profiler.errors import InputError
+from profiler.errors import CounterFaultError, InputError
 
 Origin = Literal["measured", "modelled", "assumed"]
 Covers = Literal["cpu", "gpu"]
@@ -64,10 +64,17 @@ class MeterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Joules since the meter was opened, by rail, at one instant of ``time.perf_counter``."""
+    """Joules since the meter was opened, by rail, at one instant of ``time.perf_counter``.
+
+    Attributes:
+        losses: how often a counter has lost joules since opening (it was reset, or not read in
+            time); the read that found out raised. `energy_between` subtracts only readings
+            that agree in it.
+    """
 
     time_s: float
     energy_j: Mapping[str, float] = field(default_factory=dict)
+    losses: int = 0
 
 
 @runtime_checkable
@@ -82,7 +89,9 @@ class EnergyMeter(Protocol):
 
         Raises:
             MeterReadError: the source did not answer.
-            CounterFaultError: the source answered with something impossible.
+            CounterFaultError: the source answered with something impossible, or joules since
+                the last read are lost; the next read counts on, with one more in
+                `Reading.losses`.
         """
         ...
 
@@ -141,12 +150,33 @@ class MeterSource(Protocol):
         ...
 
 
+def first_reading(meter: EnergyMeter) -> Reading:
+    """A reading to count from, whatever the counters lost before it.
+
+    Nothing need be read while nothing is measured, so a counter that wrapped unseen or was reset
+    meanwhile is no fault of the measurement that begins: it is read once more.
+
+    Raises:
+        MeterReadError, CounterFaultError: as `EnergyMeter.read`; the second read failed too.
+    """
+    try:
+        return meter.read()
+    except CounterFaultError:
+        return meter.read()
+
+
 def energy_between(start: Reading, end: Reading, rails: Iterable[str]) -> float:
     """Joules spent on *rails* from *start* to *end*.
 
     Raises:
         InputError: a rail is missing from a reading; an absent rail is never counted as 0.
+        CounterFaultError: a counter lost joules in between.
     """
+    if start.losses != end.losses:
+        raise CounterFaultError(
+            f"a counter was reset or not read in time in the {end.time_s - start.time_s:.3g} s "
+            "measured, and its joules are lost; repeat the measurement"
+        )
     total_j = 0.0
     for rail in rails:
         if rail not in start.energy_j or rail not in end.energy_j:

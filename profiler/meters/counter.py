@@ -2,14 +2,18 @@
 
 Two things can go wrong between two reads of a counter that wraps: it wrapped more than
 once, or it was reset and only looks as if it had wrapped. Both are told from an honest wrap
-by the same bound, a power that no such rail reaches.
+by the same bound, a power that no such rail reaches. Either loses the joules between those
+two reads and no others.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from profiler.errors import CounterFaultError
+from profiler.errors import CounterFaultError, MeterError
+from profiler.meters.base import Reading
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class UnwrappedCounter:
         guard_power_w: a power this rail cannot reach.
         slack_s: how much older than the read the counter's content may be.
         range_units: the raw value at which it wraps; ``None`` for one that never does.
+        losses: how often joules were lost since ``start``.
     """
 
     label: str
@@ -38,6 +43,7 @@ class UnwrappedCounter:
     guard_power_w: float
     slack_s: float
     range_units: int | None = None
+    losses: int = field(default=0, init=False)
     _total_units: int = field(default=0, init=False)
     _last_units: int = field(default=0, init=False)
     _last_before_s: float = field(default=0.0, init=False)
@@ -62,19 +68,31 @@ class UnwrappedCounter:
                 f"{self.label} wraps after {self.range_units} units, too soon to be followed"
             )
         self._check_range(raw)
-        self._total_units, self._last_units, self._last_before_s = 0, raw, before_s
+        self._total_units, self.losses = 0, 0
+        self._last_units, self._last_before_s = raw, before_s
 
     def advance(self, raw: int, before_s: float, after_s: float) -> float:
         """Joules since ``start``. The counter was read between *before_s* and *after_s*.
 
-        A fault leaves the state as it was, so a counter that was reset goes on failing until
-        its meter is opened again: its lost joules are never silently skipped.
+        A value out of range is not believed and changes nothing. One that comes too late or
+        after a reset has lost the joules since the last one: it raises, `losses` grows, and
+        counting goes on from here.
 
         Raises:
             CounterFaultError: out of range, reset, or not read in time.
         """
         self._check_range(raw)
-        elapsed_s = after_s - self._last_before_s
+        try:
+            self._total_units += self._step(raw, after_s - self._last_before_s)
+        except CounterFaultError:
+            self.losses += 1
+            raise
+        finally:
+            self._last_units, self._last_before_s = raw, before_s
+        return self._total_units * self.unit_j
+
+    def _step(self, raw: int, elapsed_s: float) -> int:
+        """Units counted since the last value, at most *elapsed_s* ago."""
         gap_s = self.max_read_gap_s
         if gap_s is not None and elapsed_s >= gap_s:
             raise CounterFaultError(
@@ -86,21 +104,47 @@ class UnwrappedCounter:
             if self.range_units is None:
                 raise CounterFaultError(
                     f"{self.label} went back from {self._last_units} to {raw}: it was reset; "
-                    "open the meter again and repeat the measurement"
+                    "repeat the measurement"
                 )
             step += self.range_units
         if step * self.unit_j > self.guard_power_w * (elapsed_s + self.slack_s):
             raise CounterFaultError(
                 f"{self.label} went from {self._last_units} to {raw} in {elapsed_s:.3g} s, more "
-                f"than {self.guard_power_w:g} W: it was reset or is broken; open the meter again "
-                "and repeat the measurement"
+                f"than {self.guard_power_w:g} W: it was reset or is broken; repeat the measurement"
             )
-        self._total_units += step
-        self._last_units, self._last_before_s = raw, before_s
-        return self._total_units * self.unit_j
+        return step
 
     def _check_range(self, raw: int) -> None:
         if raw < 0 or (self.range_units is not None and raw > self.range_units):
             raise CounterFaultError(
                 f"{self.label} says {raw}, outside its range of 0 to {self.range_units}"
             )
+
+
+def read_counters(
+    channels: Iterable[tuple[str, UnwrappedCounter, Callable[[], int]]],
+) -> Reading:
+    """Read each (rail, counter, its raw value) in turn; the time is the middle of them all.
+
+    Every counter is read even where one fails, so that a pause too long for all of them costs
+    one reading and not one a counter.
+
+    Raises:
+        MeterReadError, CounterFaultError: the first failure.
+    """
+    clock = time.perf_counter
+    energy_j: dict[str, float] = {}
+    losses, failure = 0, None
+    started_s = after_s = clock()
+    for rail, counter, read_raw in channels:
+        try:
+            before_s = clock()
+            raw = read_raw()
+            after_s = clock()
+            energy_j[rail] = counter.advance(raw, before_s, after_s)
+        except MeterError as error:
+            failure = failure or error
+        losses += counter.losses
+    if failure is not None:
+        raise failure
+    return Reading((started_s + after_s) / 2, energy_j, losses)

@@ -97,6 +97,7 @@ class FakeMeter:
         self._faults = dict(faults or {})
         self._reads = 0
         self._closed = self._was_reset = False
+        self._losses = 0
 
     @property
     def info(self) -> MeterInfo:
@@ -107,7 +108,7 @@ class FakeMeter:
 
         Raises:
             MeterReadError: the meter is closed.
-            CounterFaultError: it was `reset`.
+            CounterFaultError: it was `reset` since the last read.
             Exception: what *faults* holds for this read.
         """
         if self._closed:
@@ -116,7 +117,9 @@ class FakeMeter:
         if self._reads in self._faults:
             raise self._faults[self._reads]
         if self._was_reset:
-            raise CounterFaultError("the fake counter went back: it was reset; open it again")
+            self._was_reset = False
+            self._losses += 1
+            raise CounterFaultError("the fake counter went back: it was reset; measure again")
         now_s = self._clock()
         elapsed_s = now_s - self._start_s
         steps = None
@@ -127,7 +130,7 @@ class FakeMeter:
             name: self._quantised(energy.at(elapsed_s, steps))
             for name, energy in self._energies.items()
         }
-        return Reading(now_s, energy_j)
+        return Reading(now_s, energy_j, self._losses)
 
     def spend(self, energy_j: float, rail: str | None = None) -> None:
         """Add joules now, on top of the scripted power; they show at the counter's next step.
@@ -141,7 +144,7 @@ class FakeMeter:
         self._energies[name].spent.append((self._clock() - self._start_s, energy_j))
 
     def reset(self) -> None:
-        """Make the counter start again from 0, as after a suspend: later reads are refused."""
+        """Make the counter start again from 0, as after a suspend: the next read finds out."""
         self._was_reset = True
 
     def close(self) -> None:

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from profiler.errors import InputError, MeterNotFoundError, MeterPermissionError, MeterReadError
 from profiler.meters.base import MeterInfo, Rail, Reading, SourceReport, choose_rails
-from profiler.meters.counter import UnwrappedCounter
+from profiler.meters.counter import UnwrappedCounter, read_counters
 from profiler.meters.gpus import (
     PCI_ORDER,
     Gpu,
@@ -84,19 +85,14 @@ class NvmlMeter:
 
     def read(self) -> Reading:
         """Joules since opening, after the GPUs have finished what they were given."""
-        clock = time.perf_counter
-        energy_j: dict[str, float] = {}
         with self._lock:
             if self._closed:
                 raise MeterReadError("the nvml meter is closed; open it again")
             self._wait()
-            started_s = after_s = clock()
-            for gpu, counter in self._channels:
-                before_s = clock()
-                raw = self._energy_mj(gpu)
-                after_s = clock()
-                energy_j[gpu.rail] = counter.advance(raw, before_s, after_s)
-        return Reading((started_s + after_s) / 2, energy_j)
+            return read_counters(
+                (gpu.rail, counter, partial(self._energy_mj, gpu))
+                for gpu, counter in self._channels
+            )
 
     def close(self) -> None:
         """Let go of the driver; a second call does nothing."""

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from profiler.errors import (
@@ -22,7 +23,7 @@ from profiler.errors import (
 )
 from profiler.host import cpu_model, virtualisation
 from profiler.meters.base import MeterInfo, Reading, SourceReport, choose_rails
-from profiler.meters.counter import UnwrappedCounter
+from profiler.meters.counter import UnwrappedCounter, read_counters
 from profiler.meters.powercap import Zone, absence, permission_remedy, scan
 from profiler.sysfs import sysfs_root
 
@@ -85,18 +86,13 @@ class RaplMeter:
 
     def read(self) -> Reading:
         """Joules since opening, at the middle of the time that reading took."""
-        clock = time.perf_counter
-        energy_j: dict[str, float] = {}
         with self._lock:
             if self._closed:
                 raise MeterReadError("the rapl meter is closed; open it again")
-            started_s = after_s = clock()
-            for rail, handle, counter in self._channels:
-                before_s = clock()
-                raw = _read(handle, counter.label)
-                after_s = clock()
-                energy_j[rail] = counter.advance(raw, before_s, after_s)
-        return Reading((started_s + after_s) / 2, energy_j)
+            return read_counters(
+                (rail, counter, partial(_read, handle, counter.label))
+                for rail, handle, counter in self._channels
+            )
 
     def close(self) -> None:
         """Close the counters; a second call does nothing."""

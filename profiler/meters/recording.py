@@ -18,7 +18,7 @@ from typing import Any
 
 from profiler.errors import FileFormatError, InputError
 from profiler.files import read_bytes, refuse_existing, write_atomic
-from profiler.meters.base import Covers, EnergyMeter, Origin, Rail
+from profiler.meters.base import Covers, EnergyMeter, Origin, Rail, first_reading
 
 SCHEMA, VERSION = "cwmp.recording", 1
 _ORIGINS: tuple[Origin, ...] = ("measured", "modelled", "assumed")
@@ -81,7 +81,7 @@ def record(
     if not (duration_s > 0 and interval_s > 0):
         raise InputError(f"cannot record {duration_s} s every {interval_s} s; both must be > 0")
     refuse_existing(path, force=force)
-    info, first = meter.info, meter.read()
+    info, first = meter.info, first_reading(meter)
     rows, last = [first], first
     while last.time_s - first.time_s < duration_s:
         sleep(interval_s)

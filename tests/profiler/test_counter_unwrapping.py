@@ -69,13 +69,33 @@ def test_gap_is_judged_by_the_longest_time_it_can_have_been() -> None:
         counter.advance(10, before_s=0.15, after_s=0.21)
 
 
-def test_reset_is_told_from_a_wrap_and_stays_a_fault() -> None:
+def test_counting_goes_on_after_too_long_a_gap() -> None:
+    counter = _counter()
+    counter.start(0, 0.0)
+    assert counter.advance(5000, 0.1, 0.1) == pytest.approx(5e-3)
+    with pytest.raises(CounterFaultError, match="wrapped twice"):
+        counter.advance(100, 60.0, 60.0)
+    assert counter.losses == 1
+    assert counter.advance(3100, 60.1, 60.1) == pytest.approx(5e-3 + 3e-3)
+    assert counter.losses == 1
+
+
+def test_reset_is_told_from_a_wrap_and_counting_goes_on() -> None:
     counter = _counter()
     counter.start(200_000_000, 0.0)
-    for _ in range(2):
-        with pytest.raises(CounterFaultError, match="reset"):
-            counter.advance(150_000_000, 0.01, 0.01)
-    assert counter.advance(200_001_000, 0.02, 0.02) == pytest.approx(1e-3)
+    with pytest.raises(CounterFaultError, match="reset"):
+        counter.advance(150_000_000, 0.01, 0.01)
+    assert counter.losses == 1
+    assert counter.advance(150_001_000, 0.02, 0.02) == pytest.approx(1e-3)
+
+
+def test_value_out_of_range_is_not_believed_and_loses_nothing() -> None:
+    counter = _counter()
+    counter.start(1000, 0.0)
+    with pytest.raises(CounterFaultError, match="outside"):
+        counter.advance(RANGE + 1, 0.01, 0.01)
+    assert counter.advance(3000, 0.02, 0.02) == pytest.approx(2e-3)
+    assert counter.losses == 0
 
 
 def test_implausible_leap_forward_is_a_fault() -> None:

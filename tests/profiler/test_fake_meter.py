@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import CounterFaultError, InputError, MeterReadError
+from profiler.meters.base import energy_between
 from profiler.meters.fake import FakeMeter, FakeSource, ManualClock
 
 
@@ -79,13 +80,16 @@ def test_faults_come_at_the_reads_they_were_set_for() -> None:
     assert meter.read().energy_j == {"cpu": 0.0}
 
 
-def test_reset_is_refused_from_then_on() -> None:
+def test_reset_fails_the_next_read_and_all_that_spans_it() -> None:
     meter = FakeMeter(clock=ManualClock())
-    meter.read()
+    before = meter.read()
     meter.reset()
-    for _ in range(2):
-        with pytest.raises(CounterFaultError, match="reset"):
-            meter.read()
+    with pytest.raises(CounterFaultError, match="reset"):
+        meter.read()
+    after = meter.read()
+    with pytest.raises(CounterFaultError, match="lost"):
+        energy_between(before, after, meter.info.selected)
+    assert energy_between(after, meter.read(), meter.info.selected) == 0.0
 
 
 def test_looking_at_the_clock_can_take_time() -> None:

@@ -20,6 +20,7 @@ from profiler.errors import (
     MeterPermissionError,
     MeterReadError,
 )
+from profiler.meters.base import energy_between
 from profiler.meters.powercap import scan
 from profiler.meters.rapl import RaplMeter, RaplSource
 
@@ -115,9 +116,16 @@ def test_two_wraps_in_one_gap_are_refused(
 ) -> None:
     meter = SOURCE.open()
     real = time.perf_counter
+    before = meter.read()
     monkeypatch.setattr(time, "perf_counter", lambda: real() + 300.0)
     with pytest.raises(CounterFaultError, match="may have wrapped twice"):
         meter.read()
+    # One fault for the four counters, and what spans it is refused.
+    after = meter.read()
+    with pytest.raises(CounterFaultError, match="lost"):
+        energy_between(before, after, meter.info.selected)
+    sysfs_tree.advance(0.01)
+    assert energy_between(after, meter.read(), ["package-0"]) == pytest.approx(0.5, abs=2e-6)
     meter.close()
 
 
