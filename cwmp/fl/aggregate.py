@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cwmp.fl.training import ModelState
 from cwmp.payload import DecodedPayload, PayloadLayout
-from cwmp.selection import LayerSelection
+from cwmp.selection import Form, LayerSelection
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import InputError
 
@@ -26,7 +26,8 @@ class Average:
     """The weighted sum of what arrived.
 
     Attributes:
-        layers: the union of the supports, each layer in its cheaper form.
+        layers: the union of the supports, each layer in its cheaper form, or dense where a
+            client sent it so.
         buffers: the weighted mean of the buffers.
     """
 
@@ -49,6 +50,7 @@ def average(
     """
     sums = {name: np.zeros(int(np.prod(shape))) for name, shape in layout.layers.items()}
     seen = {name: np.zeros(total.size, dtype=np.bool_) for name, total in sums.items()}
+    dense: set[str] = set()
     buffers = {name: np.zeros(shape) for name, shape in layout.buffers.items()}
     examples = 0
     for payload, count in received:
@@ -58,6 +60,8 @@ def average(
         for layer in payload.layers:
             sums[layer.name][layer.indices] += count * layer.values.astype(np.float64)
             seen[layer.name][layer.indices] = True
+            if layer.form == "dense":
+                dense.add(layer.name)
         for name, values in payload.buffers.items():
             buffers[name] += count * values.astype(np.float64)
     if examples == 0:
@@ -67,7 +71,7 @@ def average(
         indices = np.flatnonzero(seen[price.name])
         if indices.size == 0:
             continue
-        form = price.form(indices.size)
+        form: Form = "dense" if price.name in dense else price.form(indices.size)
         if form == "dense":
             indices = np.arange(price.parameters, dtype=np.int64)
         values = (sums[price.name][indices] / examples).astype(np.float32)

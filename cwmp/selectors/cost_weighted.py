@@ -14,7 +14,7 @@ from cwmp.kernels.dual import Curve, DualPoint, curves_of, minimise_dual
 from cwmp.kernels.reference import Integers, largest_prefix, layer_weights, score_order
 from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.selectors.fit import affordable, prepared, selection_of
+from cwmp.selectors.fit import affordable, longest_prefix, prepared, selection_of
 from cwmp.selectors.updates import AnyUpdate, FlatUpdate, read_update
 
 _NOISE = 1e-12
@@ -27,12 +27,13 @@ class CostWeighted:
     |g|, then to the lower index, so that equal linear costs give Top-K's set exactly.
 
     (2, 1), the default, is greedy for sum g^2 and carries a bound (`cwmp.bounds`) that holds
-    for every selection within the budget. Where E_l(k) is linear it is the longest prefix of
-    the score, at most one entry's g^2 short of the best. Where opening a layer has a fixed
-    cost, or bytes depend on the density, it is the best of three: that prefix; what the price
-    of energy selects, which is each layer's own best count at the smallest price that fits,
-    with the rest of the budget spent by score in the layers that are open; and the prefix over
-    the layers that are open just below that price. A gap to the bound can remain.
+    for every selection within the budget. It is the best of several candidates: the longest
+    prefix of the score, which is at most one entry's g^2 short of the best where E_l(k) is
+    linear; Top-K's own selection, so that it never captures less than Top-K; and, where
+    opening a layer has a fixed cost or bytes depend on the density, what the price of energy
+    selects, which is each layer's own best count at the smallest price that fits, with the
+    rest of the budget spent by score in the layers that are open, and the prefix over the
+    layers that are open just below that price. A gap to the bound can remain.
 
     (1, 1) is the score as the paper is reported, (1, 0) is Top-K. They are prefixes of their
     order and carry no bound: the one on sum g^2 is not what they aim for ((1, 1) is greedy
@@ -78,7 +79,8 @@ class CostWeighted:
             return selection_of(prefix, flat, self.costs, budget_j)
         curves = curves_of(order, flat.magnitudes, flat.layer_of, self.costs)
         dual = minimise_dual(curves, self.costs.message_j, budget_j)
-        candidates = [prefix]
+        by_size = score_order(flat.magnitudes, flat.layer_of, np.ones(len(self.costs.layers)))
+        candidates = [prefix, longest_prefix(by_size, flat, self.costs, budget_j)]
         if not all(layer.is_linear for layer in self.costs.layers):
             candidates += self._priced(order, flat, curves, dual, budget_j)
         return _best(

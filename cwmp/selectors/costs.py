@@ -8,6 +8,16 @@ Declared joules of a selection with k_l entries in layer l::
 
 with s joules a byte sent. A layer goes out in whichever form costs fewer joules. Joules of
 encoding and selecting are in the ledger, not in the budget.
+
+send_fixed + s * bytes is what the cost file says of sending where that is one line. Where it has
+a knee, it is a line that is nowhere below it (`cwmp.selectors.upper_line`), so that the declared
+joules of a selection are never less than what the cost file charges for its real payload.
+
+100 %, the dense cost, is every layer sent and applied whole::
+
+    J_dense = A + sum over layers of dense_l + s * dense_bytes_l
+
+No E_l(k) is above its term, so no selection costs more.
 """
 
 from __future__ import annotations
@@ -20,9 +30,10 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from costmodels.costfile import CostFile, LayerCost, OperationCost
+from costmodels.costfile import CostFile, LayerCost
 from cwmp.payload import HEADER_BYTES, buffer_bytes, layer_bytes
 from cwmp.selection import Form
+from cwmp.selectors.upper_line import upper_line
 from profiler.errors import BudgetError, InputError
 from profiler.layers import LayerInfo
 
@@ -37,7 +48,8 @@ class LayerPrice:
         name, shape: the layer.
         starts, fixed_j, slope_j: the pieces of the sparse update, E(k) = fixed + slope k from
             each start on.
-        dense_j: the vectorised add of all entries; ``None`` if it is not known.
+        dense_j: the vectorised add of all entries; ``None`` in theory, where there is no other
+            form than the sparse one.
         byte_j: joules a byte sent.
         value_bytes: bytes a value takes on the wire.
     """
@@ -59,6 +71,11 @@ class LayerPrice:
     def marginal_j(self) -> float:
         """c of the score: joules an entry adds at low density, its index included."""
         return self.slope_j[0] + self.byte_j * (self.value_bytes + _INDEX_BYTES)
+
+    @property
+    def whole_form(self) -> Form:
+        """The form in which all entries go out where nothing is selected."""
+        return "sparse" if self.dense_j is None else "dense"
 
     @property
     def is_linear(self) -> bool:
@@ -112,17 +129,19 @@ class SelectionCosts:
 
         Raises:
             LayerMismatchError: file and model disagree.
-            InputError: the file holds no update cost for the pattern, or no send cost.
+            InputError: the file holds no update cost for the pattern or for the dense add, or
+                no send cost.
         """
         send = costs.message_cost("send")
         if send is None:
             raise InputError("the cost file has no 'send' cost: profile with --operations send")
         layers = costs.layers if model_layers is None else costs.match(model_layers)
-        byte_j = send.pieces[-1].c_j.value
-        fixed = send.pieces[0].a_j
         overhead = HEADER_BYTES + buffer_bytes(buffer_entries)
-        message_j = (fixed.value if fixed else 0.0) + byte_j * overhead
-        return cls(tuple(_price(layer, pattern, byte_j) for layer in layers), message_j)
+        smallest = overhead + min(_sparse_bytes(layer, 1) for layer in layers)
+        largest = overhead + sum(_sparse_bytes(layer, layer.parameters) for layer in layers)
+        send_fixed_j, byte_j = upper_line(send, smallest, largest)
+        prices = tuple(_price(layer, pattern, byte_j) for layer in layers)
+        return cls(prices, send_fixed_j + byte_j * overhead)
 
     @classmethod
     def linear(
@@ -133,7 +152,10 @@ class SelectionCosts:
         *,
         message_j: float = 0.0,
     ) -> SelectionCosts:
-        """E_l(k) = a_l + c_l k with nothing charged for bytes: for theory, controls and tests."""
+        """E_l(k) = a_l + c_l k with nothing charged for bytes: for theory, controls and tests.
+
+        There is no dense form: `dense_j` means every entry in the only form it has.
+        """
         for name in shapes:
             if not marginal_j[name] > 0:
                 raise InputError(f"the cost of layer {name!r} is {marginal_j[name]}, not positive")
@@ -146,8 +168,9 @@ class SelectionCosts:
 
     @cached_property
     def dense_j(self) -> float:
-        """Joules of sending and applying every entry: what a budget of 100 % means."""
-        return self.energy_j([layer.parameters for layer in self.layers])
+        """Joules of sending and applying every layer whole: what a budget of 100 % means."""
+        spent = [float(x.form_j(x.parameters, x.whole_form)) for x in self.layers]
+        return self.message_j + sum(spent)
 
     @cached_property
     def cheapest_j(self) -> float:
@@ -191,16 +214,21 @@ def _price(layer: LayerCost, pattern: str, byte_j: float) -> LayerPrice:
     if sparse is None:
         raise InputError(f"layer {layer.name!r} has no update cost for {pattern} indices")
     dense = layer.find("update", "dense")
+    if dense is None:
+        raise InputError(
+            f"layer {layer.name!r} has no update cost for the dense add, so that 100 % is not "
+            "defined: profile with --operations update"
+        )
     return LayerPrice(
         name=layer.name,
         shape=layer.shape,
         starts=tuple(piece.from_k for piece in sparse.pieces),
         fixed_j=tuple(piece.a_j.value if piece.a_j else 0.0 for piece in sparse.pieces),
         slope_j=tuple(piece.c_j.value for piece in sparse.pieces),
-        dense_j=None if dense is None else _at(dense, layer.parameters),
+        dense_j=float(dense.energy_j(layer.parameters)),
         byte_j=byte_j,
     )
 
 
-def _at(cost: OperationCost, k: int) -> float:
-    return float(cost.energy_j(k))
+def _sparse_bytes(layer: LayerCost, k: int) -> int:
+    return int(layer_bytes(layer.parameters, k, "sparse"))

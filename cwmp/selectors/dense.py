@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from costmodels.costfile import CostFile
-from cwmp.selection import Selection
+from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.selectors.fit import prepared, selection_of
+from cwmp.selectors.fit import prepared
 from cwmp.selectors.updates import AnyUpdate, read_update
 from profiler.errors import BudgetError
 
 
 class Dense:
-    """Keep every entry, zeros included, at ``costs.dense_j`` joules."""
+    """Keep every entry, zeros included, each layer whole, at ``costs.dense_j`` joules.
+
+    A layer goes out dense even where its entries one by one would cost less: this is what
+    every budget is a share of.
+    """
 
     name = "dense"
 
@@ -35,4 +39,8 @@ class Dense:
                 f"infeasible: dense sends everything for {self.costs.dense_j:.4g} J; "
                 f"the budget is {budget_j:.4g} J"
             )
-        return selection_of(np.arange(flat.magnitudes.size), flat, self.costs, budget_j)
+        layers = tuple(
+            LayerSelection(x.name, x.shape, np.arange(x.parameters), values, x.whole_form)
+            for x, values in zip(self.costs.layers, flat.values, strict=True)
+        )
+        return Selection(layers, self.costs.dense_j, budget_j, flat.total, flat.total)

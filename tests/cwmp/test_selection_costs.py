@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
 from cwmp.codec import encode
+from cwmp.fl.algorithms.base import Touch
+from cwmp.fl.charges import Rates
+from cwmp.fl.rounds import ClientRecord, RoundRecord
 from cwmp.payload import PayloadLayout
-from cwmp.selectors import CostWeighted, Dense, TopK
+from cwmp.selectors import CostWeighted, Dense, RandomK, TopK
 from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.upper_line import upper_line
 from profiler.errors import BudgetError, InputError, LayerMismatchError
 from profiler.layers import LayerInfo
 
@@ -59,7 +66,12 @@ def _cost_file(**changes) -> CostFile:
         "basis": "numbers made up for a test",
         "layers": (
             _layer("a", (10, 8), update, _operation("update", "dense", (1, 0.4e-6, 1e-9))),
-            _layer("b", (6,), _operation("update", "random", (1, None, 5e-9))),
+            _layer(
+                "b",
+                (6,),
+                _operation("update", "random", (1, None, 5e-9)),
+                _operation("update", "dense", (1, None, 20e-9)),
+            ),
         ),
         "message": (_operation("send", "random", (1, 2e-6, BYTE_J), unit="byte"),),
     }
@@ -79,14 +91,17 @@ def test_joules_by_hand() -> None:
     assert a.energy_j(80) == a.form_j(1, "dense") == pytest.approx(dense_j)
     assert (a.form(80), a.form(3)) == ("dense", "sparse")
     assert b.energy_j(6) == pytest.approx(6 * 5e-9 + BYTE_J * (12 + 24 + 1))
-    assert costs.dense_j == pytest.approx(message_j + dense_j + 6 * 5e-9 + BYTE_J * 37)
+    assert b.form(6) == "sparse"
+    whole_j = 6 * 20e-9 + BYTE_J * (12 + 24)
+    assert b.energy_j(6) < whole_j
+    assert costs.dense_j == pytest.approx(message_j + dense_j + whole_j)
     assert costs.cheapest_j == pytest.approx(message_j + 5e-9 + BYTE_J * (12 + 5))
     assert costs.energy_j([0, 0]) == 0
 
 
 def test_joules_of_bytes_are_those_of_the_bytes_that_are_sent() -> None:
     """At no cost but bytes, declared joules are the length of the real payload."""
-    free = (_operation("update", "random", (1, None, 1e-30)),)
+    free = tuple(_operation("update", form, (1, None, 1e-30)) for form in ("random", "dense"))
     file = _cost_file(
         layers=(_layer("a", (10, 8), *free), _layer("b", (6,), *free)),
         message=(_operation("send", "random", (1, None, 1.0), unit="byte"),),
@@ -128,8 +143,105 @@ def test_a_file_without_send_or_update_costs_is_refused() -> None:
     with pytest.raises(InputError, match="send"):
         TopK(_cost_file(message=()))
     only_dense = _layer("a", (10, 8), _operation("update", "dense", (1, None, 1e-9)))
-    with pytest.raises(InputError, match="'a'"):
+    with pytest.raises(InputError, match=r"'a'.* random"):
         TopK(_cost_file(layers=(only_dense,)))
+    only_sparse = _layer("a", (10, 8), _operation("update", "random", (1, None, 1e-9)))
+    with pytest.raises(InputError, match=r"'a'.* dense add"):
+        TopK(_cost_file(layers=(only_sparse,)))
+
+
+def test_dense_is_every_layer_whole_even_where_entries_cost_less() -> None:
+    costs = SelectionCosts.from_cost_file(_cost_file())
+    update = {"a": np.zeros((10, 8)), "b": np.arange(6.0)}
+    everything = Dense(costs).select(update, costs.dense_j)
+    assert [layer.form for layer in everything.layers] == ["dense", "dense"]
+    assert everything.energy_j == costs.dense_j > costs.energy_j([80, 6])
+    assert everything.captured == everything.total == 55
+    assert SelectionCosts.linear({"a": (3,)}, {"a": 2.0}, {"a": 1.0}).dense_j == 7
+
+
+joules = st.floats(1e-12, 1e-3)
+
+
+@st.composite
+def sends(draw: st.DrawFn, *, largest: int = 500) -> OperationCost:
+    """One line, or two that meet at a knee or jump there, flatter or steeper beyond."""
+    first_a, first_c = draw(st.none() | joules), draw(joules)
+    pieces = [(1, first_a, first_c)]
+    if draw(st.booleans()):
+        knee, later = draw(st.integers(2, largest)), draw(joules)
+        least = (first_a or 0.0) + (first_c - later) * knee
+        jump = draw(st.just(0.0) | joules)
+        pieces.append((knee, max(least, 0.0) * (1 + 1e-9) + jump or None, later))
+    return _operation("send", "random", *pieces, unit="byte")
+
+
+@st.composite
+def files(draw: st.DrawFn) -> CostFile:
+    layers = []
+    for number in range(draw(st.integers(1, 3))):
+        operations = [
+            _operation("update", pattern, (1, draw(st.none() | joules), draw(joules)))
+            for pattern in ("random", "dense")
+        ]
+        layers.append(_layer(f"layer{number}", (draw(st.integers(1, 30)),), *operations))
+    return _cost_file(layers=tuple(layers), message=(draw(sends()),))
+
+
+@given(files(), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_declared_joules_are_never_less_than_the_ledgers(file, seed: int, buffers: bool) -> None:
+    """And the same number where sending is one line; and no selection is above the dense cost."""
+    held = {"statistics": (4,)} if buffers else {}
+    costs = SelectionCosts.from_cost_file(file, buffer_entries=4 * buffers)
+    layout = PayloadLayout({layer.name: layer.shape for layer in costs.layers}, held)
+    numbers = np.random.default_rng(seed)
+    update = {layer.name: numbers.normal(size=layer.shape) for layer in costs.layers}
+    for rule in (CostWeighted, TopK, RandomK, Dense):
+        budget_j = costs.cheapest_j + numbers.random() * (costs.dense_j - costs.cheapest_j)
+        budget_j = costs.dense_j if rule is Dense else min(budget_j, costs.dense_j)
+        selection = rule(costs).select(update, budget_j, generator=numbers)
+        assert selection.energy_j <= costs.dense_j
+        payload = encode(selection.layers, layout, {name: np.zeros(4) for name in held})
+        charged_j = _charged_by_the_ledger(file, selection.layers, len(payload))
+        assert selection.energy_j >= charged_j * (1 - 1e-9)
+        if len(file.message[0].pieces) == 1:
+            assert selection.energy_j == pytest.approx(charged_j, rel=1e-9, abs=0)
+
+
+def _charged_by_the_ledger(file: CostFile, layers, payload_bytes: int) -> float:
+    touched = tuple(Touch(layer.name, layer.indices.size, layer.form) for layer in layers)
+    client = ClientRecord((1,), payload_bytes, touched, None, 0.0)
+    record = RoundRecord(1, 0.0, 0.0, (client,), payload_bytes, touched)
+    return sum(
+        entry.energy.value
+        for entry in Rates.of(file).charge(record, "topk")
+        if (entry.party, entry.phase) in (("client", "uplink"), ("server", "update"))
+    )
+
+
+@given(sends(largest=300), st.integers(1, 100), st.integers(1, 300))
+@settings(max_examples=150, deadline=None)
+def test_the_upper_line_is_the_best_that_is_nowhere_below(send, smallest: int, more: int) -> None:
+    """Against a linear program over every size, least mean excess over the same sizes."""
+    largest = smallest + more
+    a, s = upper_line(send, smallest, largest)
+    every = np.arange(smallest, largest + 1)
+    assert a >= 0
+    assert s > 0
+    assert (a + s * every >= send.energy_j(every) * (1 - 1e-12)).all()
+    sizes = np.geomspace(smallest, largest, 65)
+    weight = 1 / send.energy_j(sizes)
+    scale = float(send.energy_j(largest))
+    best = linprog(
+        [weight.mean() * scale, (weight * sizes).mean() * scale],
+        A_ub=-np.column_stack((np.ones(every.size), every)),
+        b_ub=-send.energy_j(every) / scale,
+        bounds=(0, None),
+    )
+    assert best.status == 0, best.message
+    excess = (a + s * sizes) * weight
+    assert excess.mean() <= best.fun * (1 + 1e-5)
 
 
 def test_costs_of_another_model_are_refused() -> None:

@@ -108,7 +108,7 @@ def test_a_selection_is_sound_and_never_over_budget(name: str, problem) -> None:
 
 @given(problem=problems())
 @settings(max_examples=100, deadline=None)
-def test_no_selector_passes_the_bound(problem) -> None:
+def test_no_selector_passes_the_bound_and_top_k_never_captures_more(problem) -> None:
     costs, update, budget_j = problem
     assume(any(array.any() for array in update.values()))
     try:
@@ -120,7 +120,9 @@ def test_no_selector_passes_the_bound(problem) -> None:
         assert _select(name, costs, update, budget_j).captured <= bound * (1 + 1e-12)
     weighted = _select("cwmp", costs, update, budget_j)
     assert weighted.bound == pytest.approx(bound, rel=1e-12)
-    assert weighted.captured >= _select("cwmp:4,2", costs, update, budget_j).captured
+    assert weighted.captured >= _select("cwmp:4,2", costs, update, budget_j).captured * (1 - 1e-12)
+    top = _select("topk", costs, update, budget_j)
+    assert weighted.captured >= top.captured * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -264,6 +266,15 @@ def test_a_layer_that_the_budget_cannot_open_is_passed_over(name: str) -> None:
     update["cheap"] = np.zeros(9)
     with pytest.raises(BudgetError, match="infeasible"):
         _select(name, costs, update, 3.0)
+
+
+def test_what_top_k_would_keep_is_a_candidate() -> None:
+    """One large, dear entry fills the budget; the score would take the small, cheap one first."""
+    costs = SelectionCosts.linear({"dear": (1,), "cheap": (1,)}, {"dear": 10.0, "cheap": 1.0})
+    update = {"dear": np.array([3.2]), "cheap": np.array([1.1])}
+    top, weighted = (_select(name, costs, update, 10.0) for name in ("topk", "cwmp"))
+    _same(weighted, top)
+    assert weighted.captured == top.captured > _select("cwmp:1,1", costs, update, 10.0).captured
 
 
 def test_the_rest_of_a_dense_layer_rides_for_free() -> None:
