@@ -35,6 +35,10 @@ class Gpu:
         """The name of its rail; numbered as ``nvidia-smi`` numbers GPUs."""
         return f"gpu-{self.index}"
 
+    def answers_to(self, uuid: str) -> bool:
+        """Whether *uuid* or the beginning of one is its; torch leaves the prefix ``GPU-`` out."""
+        return self.uuid.removeprefix("GPU-").startswith(uuid.removeprefix("GPU-"))
+
 
 def initialise() -> Any:
     """The NVML bindings with the driver open; each call needs one ``nvmlShutdown``.
@@ -149,9 +153,7 @@ def _gpu(nvml: Any, index: int) -> Gpu:
 
 
 def _by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Gpu:
-    """The GPU whose UUID begins with *uuid*; torch leaves the prefix ``GPU-`` out."""
-    begin = uuid.removeprefix("GPU-")
-    matches = [gpu for gpu in gpus if gpu.uuid.removeprefix("GPU-").startswith(begin)]
+    matches = [gpu for gpu in gpus if gpu.answers_to(uuid)]
     if len(matches) == 1:
         return matches[0]
     if uuid.startswith("MIG-") or any(gpu.cause == _MIG for gpu in gpus):

@@ -40,7 +40,8 @@ class NvmlMeter:
         gpus: every GPU whose energy can be read.
         counted: the GPUs that make up "this device".
         rails: the rails to read; ``None`` takes the counted ones.
-        synchronise: waits until the GPUs' work is done; called before each read.
+        synchronise: waits until the GPUs' work is done; called before each read. By default
+            `synchronise_torch` on the GPUs read.
         assumptions: how the GPUs were told apart, where that was assumed.
     """
 
@@ -60,7 +61,7 @@ class NvmlMeter:
         )
         selected = choose_rails(available, rails)
         chosen = [gpu for gpu in gpus if gpu.rail in selected]
-        self._synchronise = synchronise or synchronise_torch
+        self._synchronise = synchronise or partial(synchronise_torch, chosen)
         self._lock = threading.Lock()
         self._closed = False
         self._info = MeterInfo(
@@ -196,9 +197,16 @@ class NvmlSource:
 SOURCE = NvmlSource()
 
 
-def synchronise_torch() -> None:
-    """Wait for every GPU that this process has used through torch, if it has used any."""
+def synchronise_torch(gpus: Sequence[Gpu]) -> None:
+    """Wait for those of *gpus* that torch sees, if this process has used torch on any GPU.
+
+    No other GPU is waited for: its work is not in the reading, and waiting would open a context
+    of some hundred megabytes on it.
+    """
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        for number in range(torch.cuda.device_count()):
-            torch.cuda.synchronize(number)
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    for ordinal in range(torch.cuda.device_count()):
+        uuid = str(torch.cuda.get_device_properties(ordinal).uuid)
+        if any(gpu.answers_to(uuid) for gpu in gpus):
+            torch.cuda.synchronize(ordinal)

@@ -161,6 +161,24 @@ def test_each_read_waits_for_the_gpus_first(
     meter.close()
 
 
+@pytest.mark.parametrize(
+    ("rails", "waited"), [(["gpu-0"], [1]), (["gpu-1"], [0]), (["gpu-0", "gpu-1"], [0, 1])]
+)
+def test_only_gpus_that_are_read_are_waited_for(
+    nvml_library: NvmlLibrary,
+    monkeypatch: pytest.MonkeyPatch,
+    rails: list[str],
+    waited: list[int],
+) -> None:
+    nvml_library.show(ONE, TWO, ONE.but(uuid="GPU-33333333-cccc"))
+    torch = _torch(["22222222-bbbb", "11111111-aaaa", "33333333-cccc"])
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    meter = SOURCE.open(rails=rails)
+    meter.read()
+    assert torch.waited == waited
+    meter.close()
+
+
 def test_own_way_to_wait_is_used_and_its_work_is_in_the_reading(nvml_library: NvmlLibrary) -> None:
     nvml_library.show(ONE)
     done = ONE.but(energy_mj=ONE.energy_mj + 500)
@@ -181,7 +199,7 @@ def test_failing_kernel_is_a_read_error(nvml_library: NvmlLibrary) -> None:
 
 def test_without_torch_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
-    assert synchronise_torch() is None
+    assert synchronise_torch([]) is None
     assert "torch" not in sys.modules
 
 
