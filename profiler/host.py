@@ -32,7 +32,8 @@ def describe_host(*, identify: bool = False) -> dict[str, Any]:
     """The machine as metadata: what changes a measurement, and by default nothing that names it.
 
     Args:
-        identify: add the host's and the user's name.
+        identify: add the host's and the user's name; ``None`` for a user without one, as in
+            a container that runs under a bare number.
     """
     cpu0 = sysfs_root() / "devices" / "system" / "cpu" / "cpu0"
     host: dict[str, Any] = {
@@ -46,10 +47,8 @@ def describe_host(*, identify: bool = False) -> dict[str, Any]:
         "virtualisation": virtualisation(),
     }
     if identify:
-        import getpass
-
         host["host_name"] = platform.node()
-        host["user_name"] = getpass.getuser()
+        host["user_name"] = _user_name()
     return host
 
 
@@ -102,6 +101,15 @@ def git_revision(path: Path | None = None) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None
+
+
+def _user_name() -> str | None:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # before Python 3.13, and since
+        return None
 
 
 def _usable_cpus() -> int | None:

@@ -31,6 +31,15 @@ def test_names_are_given_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host["user_name"] == "someone"
 
 
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4711"), OSError()])
+def test_user_without_a_name_has_none(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    assert describe_host(identify=True)["user_name"] is None
+
+
 def test_governor_and_caches_come_from_sysfs(bare_sysfs_tree: SysfsTree) -> None:
     assert describe_host()["governor"] is None
     assert describe_host()["caches"] == {}
