@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from profiler.errors import FileFormatError, InputFileError, OutputExistsError
+from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -17,8 +17,13 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     Raises:
         OutputExistsError: *path* exists and *force* is false.
         InputFileError: the folder that should hold *path* does not exist.
+        OutputError: no file can have that name, or its folder may not be looked into.
     """
-    if path.exists() and not force:
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if exists and not force:
         raise OutputExistsError(f"{path} exists already; give --force to replace it")
     if not path.absolute().parent.is_dir():
         raise InputFileError(f"{path.absolute().parent} is not a folder; create it first")
@@ -31,21 +36,16 @@ def write_atomic(path: Path, content: bytes, *, force: bool = False) -> None:
 
     Raises:
         OutputExistsError: *path* exists and *force* is false.
+        InputFileError: the folder that should hold *path* does not exist.
+        OutputError: it cannot be written, for example because the disk is full.
     """
     refuse_existing(path, force=force)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        if force:
-            Path(temporary).replace(path)
-        else:
-            _rename_new(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        _write(path, content, force=force)
+    except OutputExistsError:
+        raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -77,6 +77,23 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
 
 
+def _write(path: Path, content: bytes, *, force: bool) -> None:
+    # Not named after *path*, whose name may be as long as the file system allows.
+    handle, temporary = tempfile.mkstemp(prefix=".cwmp-", dir=path.absolute().parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        if force:
+            Path(temporary).replace(path)
+        else:
+            _rename_new(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
 def _rename_new(temporary: str, path: Path) -> None:
     """Give *temporary* the name *path* unless another writer took it meanwhile."""
     try:
@@ -85,6 +102,12 @@ def _rename_new(temporary: str, path: Path) -> None:
         raise OutputExistsError(f"{path} appeared while it was being written") from error
     except OSError:  # file systems without hard links
         Path(temporary).replace(path)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; choose another place or make room"
+    )
 
 
 def _umask() -> int:
