@@ -22,7 +22,9 @@ IDLE_SHARE = 0.4
 ENOUGH_UPDATES = 300
 """Steps of the slowest rail after which more would not sharpen the p99."""
 _NJ = 1e-9
-_LEAST_QUANTUM_NJ = 1000  # no known counter resolves less than a microjoule
+_PRINTED_NJ = 1000  # the finest unit that a counter is shown in
+_BINARY_UNITS_J = tuple(2.0**-power for power in range(3, 20))  # RAPL has 2^-14, 2^-16 and others
+_CHANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,10 @@ class UpdateStatistics:
         period_s: median time between them; ``None`` below two. Where a counter stepped at
             every read this is the time between reads: an upper bound.
         period_p99_s: 99th percentile of the same.
-        quantum_j: the largest energy of which every step is a whole multiple; ``None`` below
-            two steps, or where there is none of at least 1 uJ.
+        quantum_j: the largest energy of which every step is a whole multiple; where the figures
+            are whole microjoules that cut off a binary fraction of a joule, as powercap's are,
+            that fraction. ``None`` where the steps are too few or too fine to tell one from
+            chance.
     """
 
     updates: int
@@ -188,8 +192,22 @@ def _watch(
 
 
 def _quantum_j(steps_j: Sequence[float]) -> float | None:
+    """See `UpdateStatistics.quantum_j`.
+
+    n steps in whole microjoules share a factor g by chance once in some g^n times, and all lie
+    within a microjoule of the multiples of u once in (u / 2 uJ)^n.
+    """
     common_nj = math.gcd(*(round(step / _NJ) for step in steps_j))
-    return common_nj * _NJ if common_nj >= _LEAST_QUANTUM_NJ else None
+    if common_nj < _PRINTED_NJ:
+        return None
+    common_j, printed_j = common_nj * _NJ, _PRINTED_NJ * _NJ
+    for unit_j in _BINARY_UNITS_J:
+        if unit_j < common_j or (2 * printed_j / unit_j) ** len(steps_j) > _CHANCE:
+            break
+        off_j = (abs(step - max(round(step / unit_j), 1) * unit_j) for step in steps_j)
+        if max(off_j) < printed_j + _NJ:
+            return unit_j
+    return common_j if (printed_j / common_j) ** len(steps_j) < _CHANCE else None
 
 
 def _largest(values: Sequence[float | None]) -> float | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -36,10 +37,38 @@ def test_statistics_agree_with_a_slow_reading_of_their_definition(
     assert found.period_p99_s in periods_s
     below = sum(period <= found.period_p99_s for period in periods_s)
     assert below >= 0.99 * len(periods_s)
-    assert found.quantum_j is not None
-    in_quanta = [(totals[n] - totals[n - 1]) * 1e-6 / found.quantum_j for n in changed]
-    assert in_quanta == pytest.approx([round(count) for count in in_quanta], rel=1e-6)
-    assert found.quantum_j >= quantum_uj * 1e-6 * (1 - 1e-6)
+    steps_uj = [totals[n] - totals[n - 1] for n in changed]
+    common_uj = math.gcd(*steps_uj)
+    if common_uj ** len(steps_uj) > 10**6:
+        assert found.quantum_j == pytest.approx(common_uj * 1e-6, abs=1e-6)
+    if found.quantum_j is not None:
+        off_uj = [math.remainder(step, found.quantum_j * 1e6) for step in steps_uj]
+        assert max(abs(off) for off in off_uj) < 1.01
+
+
+@given(
+    st.integers(3, 16),
+    st.integers(0, 10**9),
+    st.lists(st.integers(1, 3000), min_size=30, max_size=100),
+)
+def test_unit_that_whole_microjoules_cut_off_is_found(
+    power: int, start: int, counts: list[int]
+) -> None:
+    """Powercap shows floor(n 2^-14 J / 1 uJ) for a counter in units of 2^-14 J = 61.035 uJ."""
+    units = list(accumulate([start, 1, *counts]))
+    energies_j = [(count * 10**6 >> power) * 1e-6 for count in units]
+    found = update_statistics(range(len(units)), energies_j)
+    assert found.quantum_j == pytest.approx(2.0**-power, rel=1e-9)
+
+
+def test_two_steps_are_no_evidence_of_a_fine_quantum() -> None:
+    assert update_statistics(range(3), [0.0, 61e-6, 183e-6]).quantum_j is None
+
+
+def test_steps_of_any_number_of_microjoules_have_no_quantum() -> None:
+    draw = random.Random(2)
+    totals_uj = list(accumulate(draw.randint(1, 1000) for _ in range(300)))
+    assert update_statistics(range(300), [uj * 1e-6 for uj in totals_uj]).quantum_j is None
 
 
 @pytest.mark.parametrize("energies_j", [[], [1.0], [1.0, 1.0, 1.0]])
@@ -106,7 +135,7 @@ def test_slowest_rail_stands_for_the_sum(bare_sysfs_tree: SysfsTree) -> None:
         found = probe(meter, max_time_s=0.3)
     meter.close()
     assert found.period_s == max(rail.period_s or 0.0 for rail in found.rails)
-    assert found.quantum_j is not None and found.quantum_j >= 1e-6
+    assert found.quantum_j is None, "the tree shows any number of microjoules"
     assert all(rail.updates > 2 for rail in found.rails)
 
 
