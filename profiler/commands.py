@@ -19,7 +19,7 @@ from profiler.console import (
     print_table,
     say,
 )
-from profiler.errors import CwmpError, InputError
+from profiler.errors import CwmpError, InputError, MeterError
 from profiler.listing import print_source, quantity
 from profiler.measure import (
     Estimate,
@@ -101,6 +101,8 @@ def measure(
 ) -> None:
     """Joules of COMMAND, in all and above rest, with an interval over the runs.
 
+    Where the meter fails after the first run, the finished ones are shown, and the exit code is 2.
+
     COMMAND is run as it stands, without a shell. Its exit code is reported, not passed on. With
     --json its standard output goes to standard error.
     """
@@ -112,7 +114,7 @@ def measure(
     meter = find_meter(spec, device=device, rails=names)
     finished: list[Repetition] = []
     exit_codes: list[int] = []
-    interrupted = False
+    stopped: KeyboardInterrupt | MeterError | None = None
     try:
         probed = probe_meter(meter, max_time_s=_PROBE_S)
 
@@ -125,18 +127,20 @@ def measure(
                 say(f"run {len(finished)} of {repeat}: {repetition.run.energy_j:.4g} J")
 
         repeat_measured(run, meter, repeat=repeat, idle_s=idle_s, probe=probed, done=done)
-    except KeyboardInterrupt:
-        interrupted = True
+    except (KeyboardInterrupt, MeterError) as cause:
+        stopped = cause
         if not finished:
             raise
     finally:
         meter.close()
     del exit_codes[len(finished) :]
     if as_json:
-        print_json(_document(command, meter, probed, finished, exit_codes, interrupted))
+        print_json(_document(command, meter, probed, finished, exit_codes, stopped))
     else:
-        _print_measurement(command, meter, finished, exit_codes, interrupted)
-    if interrupted:
+        _print_measurement(command, meter, finished, exit_codes, stopped)
+    if isinstance(stopped, MeterError):
+        raise stopped
+    if stopped is not None:
         raise Interrupted
 
 
@@ -176,13 +180,14 @@ def _document(
     probed: ProbeResult,
     finished: Sequence[Repetition],
     exit_codes: Sequence[int],
-    interrupted: bool,
+    stopped: KeyboardInterrupt | MeterError | None,
 ) -> dict[str, object]:
     info = meter.info
     return {
         "command": list(command),
         "exit_codes": list(exit_codes),
-        "interrupted": interrupted,
+        "interrupted": isinstance(stopped, KeyboardInterrupt),
+        "error": str(stopped) if isinstance(stopped, MeterError) else None,
         "meter": info.name,
         "device": info.device,
         "origin": info.origin,
@@ -198,7 +203,7 @@ def _print_measurement(
     meter: EnergyMeter,
     finished: Sequence[Repetition],
     exit_codes: Sequence[int],
-    interrupted: bool,
+    stopped: KeyboardInterrupt | MeterError | None,
 ) -> None:
     info = meter.info
     total, above = total_energy(finished), energy_above_rest(finished)
@@ -219,8 +224,9 @@ def _print_measurement(
             "the interval of a single run is that of the counter's steps alone; "
             "--repeat 5 shows how runs differ"
         )
-    if interrupted:
-        notes.append("interrupted: only finished runs are shown")
+    if stopped is not None:
+        why = f"the meter failed ({stopped})" if isinstance(stopped, MeterError) else "interrupted"
+        notes.append(f"{why}: only finished runs are shown")
     runs = f"{total.n} run{'s' if total.n > 1 else ''}"
     click.secho(f"{shlex.join(command)} ({runs})", bold=True)
     print_table(

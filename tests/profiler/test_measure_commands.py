@@ -14,8 +14,9 @@ import pytest
 from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
-from profiler import cli, console
+from profiler import cli, commands, console
 from profiler.meters.base import Rail
+from profiler.meters.fake import FakeMeter
 from profiler.meters.recording import Recording, save_recording
 
 PYTHON = sys.executable
@@ -211,6 +212,50 @@ def test_recording_that_ends_is_refused_in_one_line(
     assert "the recording is over" in err and err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("_eighty_columns")
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_meter_that_fails_later_costs_no_finished_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    meter = FakeMeter(10.0, period_s=0.0)
+    runs: list[int] = []
+
+    def run(*_: Any, **__: Any) -> int:
+        runs.append(len(runs))
+        if len(runs) == 3:
+            meter.reset()
+        return 0
+
+    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(commands, "_run", run)
+    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    code, out, err = _run(
+        capfd, "measure", "--repeat", "9", "--idle-s", "0.01", *form, "--", "true"
+    )
+    assert code == 2
+    assert err.startswith("cwmp: ") and "it was reset" in err and err.count("\n") == 1
+    assert len(runs) == 3
+    if form:
+        result = _json(out)
+        assert "it was reset" in result["error"] and result["interrupted"] is False
+        assert result["energy_j"]["n"] == len(result["exit_codes"]) == 2
+    else:
+        assert "true (2 runs)" in out
+        assert "it was reset; measure again): only finished runs" in " ".join(out.split())
+
+
+def test_meter_that_fails_in_the_first_run_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    meter = FakeMeter(10.0, period_s=0.0)
+    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(commands, "_run", lambda *_, **__: meter.reset() or 0)
+    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    code, out, err = _run(capfd, "measure", "--repeat", "9", "--idle-s", "0", "--", "true")
+    assert (code, out) == (2, "")
+    assert "it was reset" in err
+
+
 def test_interrupted_measurement_keeps_the_finished_runs(tmp_path: Path) -> None:
     marker = tmp_path / "runs"
     script = (
@@ -235,6 +280,6 @@ def test_interrupted_measurement_keeps_the_finished_runs(tmp_path: Path) -> None
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     result = _json(out)
-    assert result["interrupted"] is True
+    assert result["interrupted"] is True and result["error"] is None
     assert result["exit_codes"] == [0]
     assert result["energy_j"]["n"] == 1
