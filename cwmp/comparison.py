@@ -8,11 +8,19 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from profiler.errors import InputError
 from profiler.statistics import t_quantile
 
 Verdict = Literal["better", "tied", "worse", "unknown"]
+MARGIN = 0.01
+"""Accuracy: methods whose difference lies within it, interval and all, are called tied."""
+
+EQUAL_JOULES = 0.01
+"""Share of the joules that a method can change, below which two ends cost the same: a cell that
+leaves the last entry's worth of its budget unspent has not won by it."""
+
 FEW_RUNS = 5
 """Fewer runs than this leave an interval so wide, or so lucky, that a warning is due."""
 
@@ -67,8 +75,9 @@ class Paired:
 
     Attributes:
         difference: of final accuracies, method minus other, paired by seed.
-        verdict: better or worse where the interval excludes 0, tied where it does not, unknown
-            with fewer than `LEAST_RUNS` runs.
+        verdict: better or worse where the interval excludes 0; tied where no run differed, or
+            where the interval lies within `MARGIN` of 0; else unknown, as it is with fewer than
+            `LEAST_RUNS` runs: not telling two methods apart does not make them equal.
         identical: whether no run differed at all.
     """
 
@@ -94,7 +103,8 @@ def compare_paired(
         raise InputError(f"{len(method)} and {len(other)} runs cannot be paired")
     differences = [a - b for a, b in zip(method, other, strict=True)]
     difference = mean_of(differences, resolution=resolution * sqrt(2.0))
-    return Paired(difference, _verdict(difference), not any(differences))
+    identical = not any(differences)
+    return Paired(difference, "tied" if identical else _verdict(difference), identical)
 
 
 def _verdict(difference: Mean) -> Verdict:
@@ -102,24 +112,40 @@ def _verdict(difference: Mean) -> Verdict:
         return "unknown"
     if difference.low > 0:
         return "better"
-    return "worse" if difference.high < 0 else "tied"
+    if difference.high < 0:
+        return "worse"
+    within = difference.low > -MARGIN and difference.high < MARGIN
+    return "tied" if within else "unknown"
 
 
-def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> tuple[int, ...]:
-    """Positions of the points that no other point beats: none costs as little and gains more.
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """How a method's gain grew with what it cost.
 
-    Of equal points all are kept. Ordered by rising cost.
-
-    Raises:
-        InputError: unequal numbers of costs and gains.
+    Attributes:
+        costs, gains: by round, shape (rounds,); the end is the last.
+        slack: costs that differ by no more from this end's cost are taken as equal to it.
     """
-    if len(costs) != len(gains):
-        raise InputError(f"{len(costs)} costs and {len(gains)} gains do not make points")
-    order = sorted(range(len(costs)), key=lambda i: (costs[i], -gains[i]))
-    front: list[int] = []
-    for i in order:
-        last = front[-1] if front else None
-        equal = last is not None and (costs[i], gains[i]) == (costs[last], gains[last])
-        if last is None or equal or gains[i] > gains[last]:
-            front.append(i)
-    return tuple(front)
+
+    costs: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    slack: float = 0.0
+
+
+def pareto_ends(paths: Sequence[Trajectory]) -> tuple[int, ...]:
+    """Positions of the paths whose end no round of any other path beats.
+
+    A round beats an end if it costs less and gains as much, or costs the same and gains more.
+    """
+    return tuple(
+        i
+        for i, path in enumerate(paths)
+        if not any(_beats(other, path) for j, other in enumerate(paths) if j != i)
+    )
+
+
+def _beats(other: Trajectory, path: Trajectory) -> bool:
+    cost, gain = path.costs[-1], path.gains[-1]
+    cheaper = (other.costs < cost - path.slack) & (other.gains >= gain)
+    better = (other.costs <= cost + path.slack) & (other.gains > gain)
+    return bool(np.any(cheaper | better))

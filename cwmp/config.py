@@ -83,7 +83,9 @@ class StudyConfig(BaseModel):
         except ValidationError as error:
             raise InputError(f"cannot run with {describe(error)}") from error
         for name, given in (("method", config.rules), ("budget", config.parsed_budgets)):
-            twice = [str(item) for item in given if given.count(item) > 1]
+            # as they are reported: 0.7mJ and 700uJ differ by a rounding and would be one row
+            shown = [str(item) for item in given]
+            twice = [text for text in shown if shown.count(text) > 1]
             if twice:
                 raise InputError(f"the {name} {twice[0]} is given twice")
         if not config.budgets and config.methods != ("dense",):

@@ -1,21 +1,24 @@
 """What a study leaves: runs in memory; results and ledger as Parquet, the summary as JSON.
 
-Three files and a picture in one folder, each written whole or not at all, the summary last:
-a folder with a summary is complete. An entry that does not apply is null, never 0.
+Three files in one folder, each written whole or not at all, the summary last: a folder with a
+summary is complete. A picture of them comes after. An entry that does not apply is null,
+never 0.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cwmp.fl.ledger import PHASES, Joules, Ledger, Total
 from cwmp.fl.rounds import RoundRecord
-from profiler.errors import InputFileError, OutputExistsError
+from profiler.errors import CwmpError, InputFileError, OutputError, OutputExistsError
 from profiler.files import write_atomic
 
 if TYPE_CHECKING:
@@ -38,9 +41,9 @@ class RunResult:
         budget: as it was written; ``100%`` for dense.
         budget_j: joules a client may declare a round.
         seed: of weights, partition and order.
-        rounds: what each round did; empty when infeasible.
-        ledger: the joules; ``None`` when infeasible.
-        reason: why it is infeasible; empty when it ran.
+        rounds: what each round did; empty when the run failed.
+        ledger: the joules; ``None`` when the run failed.
+        reason: why it failed, ``infeasible: ...`` or ``diverged: ...``; empty when it finished.
         entries: of the whole model.
     """
 
@@ -56,6 +59,11 @@ class RunResult:
     @property
     def feasible(self) -> bool:
         return not self.reason
+
+    @property
+    def outcome(self) -> str:
+        """``finished``, ``infeasible`` or ``diverged``."""
+        return outcome_of(self.reason)
 
     @property
     def final_accuracy(self) -> float:
@@ -81,6 +89,11 @@ class RunResult:
         return min(1.0, captured / bound) if bound > 0 else None
 
 
+def outcome_of(reason: str | None) -> str:
+    """The word before the colon of a `RunResult.reason`; ``finished`` where there is none."""
+    return reason.partition(":")[0] if reason else "finished"
+
+
 def selection_sums(record: RoundRecord) -> dict[str, float | None]:
     """Sums over clients of what they say of their selections; ``None`` where one does not say."""
     reports = [client.selection for client in record.clients]
@@ -93,7 +106,7 @@ def selection_sums(record: RoundRecord) -> dict[str, float | None]:
 
 
 def round_rows(run: RunResult) -> Iterator[dict[str, Any]]:
-    """One row a round of ``results.parquet``; one row, without a round, if infeasible."""
+    """One row a round of ``results.parquet``; one row, without a round, if it failed."""
     head = {
         "method": run.method,
         "budget": run.budget,
@@ -157,46 +170,82 @@ def ledger_rows(run: RunResult) -> Iterator[dict[str, Any]]:
 def refuse_results(directory: Path, *, force: bool) -> None:
     """Raise before any work is done when *directory* cannot take results.
 
+    Whether it can be made and written into is tried out; nothing of that is left behind.
+
     Raises:
         OutputExistsError: it is a file, or holds results and *force* is false.
         InputFileError: the folder that should hold it does not exist.
+        OutputError: it cannot be made, or no file can be made in it.
     """
-    if directory.exists() and not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file; name a folder for the results")
-    if not directory.absolute().parent.is_dir():
-        raise InputFileError(f"{directory.absolute().parent} is not a folder; create it first")
-    found = [name for name in FILES if (directory / name).exists()]
-    if found and not force:
-        raise OutputExistsError(
-            f"{directory} holds results already ({found[0]}); give --force to replace them"
-        )
+    with _writing_into(directory):
+        if directory.exists() and not directory.is_dir():
+            raise OutputExistsError(f"{directory} is a file; name a folder for the results")
+        if not directory.absolute().parent.is_dir():
+            raise InputFileError(f"{directory.absolute().parent} is not a folder; create it first")
+        found = [name for name in FILES if (directory / name).exists()]
+        if found and not force:
+            raise OutputExistsError(
+                f"{directory} holds results already ({found[0]}); give --force to replace them"
+            )
+        _try_out(directory)
 
 
 def write_results(
-    directory: Path,
-    runs: Sequence[RunResult],
-    summary_json: str,
-    picture: bytes | None,
-    *,
-    force: bool = False,
+    directory: Path, runs: Sequence[RunResult], summary_json: str, *, force: bool = False
 ) -> None:
     """Write the files of a study into *directory*, which is made if it is absent.
 
+    A picture of earlier results is removed: it would not be of these.
+
     Raises:
         OutputExistsError: it holds results and *force* is false.
+        OutputError: it cannot be written.
     """
     refuse_results(directory, force=force)
-    directory.mkdir(exist_ok=True)
-    (directory / SUMMARY).unlink(missing_ok=True)
     results = _parquet((row for run in runs for row in round_rows(run)), _RESULT_FIELDS)
     ledger = _parquet((row for run in runs for row in ledger_rows(run)), _LEDGER_FIELDS)
-    write_atomic(directory / RESULTS, results, force=force)
-    write_atomic(directory / LEDGER, ledger, force=force)
-    if picture is None:
-        (directory / PICTURE).unlink(missing_ok=True)
-    else:
-        write_atomic(directory / PICTURE, picture, force=force)
-    write_atomic(directory / SUMMARY, summary_json.encode(), force=force)
+    with _writing_into(directory):
+        directory.mkdir(exist_ok=True)
+        for stale in (SUMMARY, PICTURE):
+            (directory / stale).unlink(missing_ok=True)
+        write_atomic(directory / RESULTS, results, force=force)
+        write_atomic(directory / LEDGER, ledger, force=force)
+        write_atomic(directory / SUMMARY, summary_json.encode(), force=force)
+
+
+def write_picture(directory: Path, picture: bytes) -> None:
+    """Write the picture beside the results it shows.
+
+    Raises:
+        OutputExistsError: there is one.
+        OutputError: it cannot be written.
+    """
+    with _writing_into(directory):
+        write_atomic(directory / PICTURE, picture)
+
+
+@contextmanager
+def _writing_into(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except CwmpError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write results into {directory}: {error.strerror or error}; "
+            "name another folder with -o"
+        ) from error
+
+
+def _try_out(directory: Path) -> None:
+    made = not directory.exists()
+    directory.mkdir(exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    finally:
+        if made:
+            directory.rmdir()
 
 
 def _energy(name: str, energy: Joules | None) -> dict[str, float | str | None]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from costmodels.costfile import CostFile
-from cwmp.conclusion import conclude
+from cwmp.conclusion import conclude, nothing_fits, share_of_dense
 from cwmp.config import StudyConfig
 from cwmp.fl.algorithms import make_algorithm
 from cwmp.fl.charges import Rates
@@ -26,10 +26,17 @@ from cwmp.fl.partition import dirichlet_partition
 from cwmp.fl.rounds import Federation, RoundRecord
 from cwmp.fl.training import LocalPlan, Trainer
 from cwmp.payload import PayloadLayout
-from cwmp.results import RunResult, write_results
+from cwmp.results import RunResult, write_picture, write_results
 from cwmp.selectors import make_selector
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.summary import Summary, compare_methods, small_sample_warning, summarise_cells
+from cwmp.summarise import (
+    comparable_runs,
+    compare_methods,
+    small_sample_warning,
+    summarise_cells,
+)
+from cwmp.summary import CellSummary, Summary
+from profiler.errors import BudgetError, InputError, UpdateError
 from profiler.listing import quantity
 
 __all__ = ["Cell", "Progress", "Step", "StudyConfig", "StudyResult", "run_study"]
@@ -83,7 +90,7 @@ class StudyResult:
 
     Attributes:
         config: what was asked for.
-        runs: finished runs, infeasible ones included.
+        runs: all runs that ended, failed ones included.
         summary: what they show.
     """
 
@@ -94,13 +101,16 @@ class StudyResult:
     def save(
         self, directory: str | Path, *, picture: bytes | None = None, force: bool = False
     ) -> None:
-        """Write results, ledger, summary and picture into a folder.
+        """Write results, ledger and summary into a folder, and then the picture if there is one.
 
         Raises:
             OutputExistsError: it holds results and *force* is false.
+            OutputError: it cannot be written.
         """
         text = self.summary.model_dump_json(indent=1) + "\n"
-        write_results(Path(directory), self.runs, text, picture, force=force)
+        write_results(Path(directory), self.runs, text, force=force)
+        if picture is not None:
+            write_picture(Path(directory), picture)
 
 
 def run_study(
@@ -108,8 +118,9 @@ def run_study(
 ) -> StudyResult:
     """Run every method at every budget with every seed, in this process.
 
-    An interruption (Ctrl-C) after the first finished run ends the study early: the finished
-    runs are summarised and the summary says so. Before that it is raised.
+    A run that diverges, or whose budget turns out to open no layer, is reported with its reason
+    and the study goes on. An interruption (Ctrl-C) after the first finished run ends the study
+    early: the finished runs are summarised and the summary says so. Before that it is raised.
 
     Args:
         config: what to run.
@@ -121,8 +132,9 @@ def run_study(
             unusable alpha or number of clients.
         InputFileError, FileFormatError: data or costs that cannot be read.
         LayerMismatchError: the costs are not this model's.
-        BudgetError: a budget above the dense cost.
-        UpdateError: training diverged.
+        BudgetError: a budget above the dense cost, or every run that started found its own too
+            small.
+        UpdateError: training diverged in every run that started.
     """
     study = _Study(config, costs or CostFile.load(config.costs))
     runs: list[RunResult] = []
@@ -134,6 +146,7 @@ def run_study(
         if not any(run.feasible for run in runs):
             raise
         interrupted = True
+    study.refuse_if_all_failed(runs)
     return StudyResult(config, tuple(runs), study.summarise(runs, interrupted=interrupted))
 
 
@@ -142,6 +155,7 @@ class _Study:
 
     def __init__(self, config: StudyConfig, costs: CostFile) -> None:
         self.config, self.costs = config, costs
+        self.failures: list[InputError] = []
         for method in config.rules:
             make_selector(method, _ANY_COSTS)
         self.shape, self.classes = input_spec(config.data)
@@ -177,19 +191,24 @@ class _Study:
                 number += 1
                 yield self._run(federation, cell, Tick(number, runs, started, progress))
 
+    def refuse_if_all_failed(self, runs: Sequence[RunResult]) -> None:
+        """Raise the first failure where every run that started failed of the same."""
+        kinds = {type(error) for error in self.failures}
+        if len(kinds) == 1 and not any(run.feasible for run in runs):
+            raise self.failures[0]
+
     def summarise(self, runs: Sequence[RunResult], *, interrupted: bool) -> Summary:
         resolution = 1 / len(self.data.y_test)
-        cells = summarise_cells(runs, resolution)
+        shared = comparable_runs(runs)
+        cells = summarise_cells(shared, resolution)
         comparisons = tuple(
             comparison
             for method in self.config.rules
             if method.startswith("cwmp") and "topk" in self.config.rules
-            for comparison in compare_methods(runs, method, "topk", resolution)
+            for comparison in compare_methods(shared, method, "topk", resolution)
         )
-        planned = len(self.cells) * self.config.seeds
-        warnings = [small_sample_warning(self.config.seeds)]
-        if interrupted:
-            warnings.append(f"interrupted: {len(runs)} of {planned} runs finished and are here")
+        impossible = nothing_fits(cells, self.prices)
+        conclusion = conclude(cells, comparisons)
         return Summary(
             created_utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             config=self.config.model_dump(mode="json"),
@@ -201,10 +220,26 @@ class _Study:
             interrupted=interrupted,
             table=cells,
             comparisons=comparisons,
-            conclusion=conclude(cells, comparisons),
-            warnings=tuple(warning for warning in warnings if warning),
+            conclusion=(impossible, *conclusion) if impossible else conclusion,
+            warnings=tuple(self._warnings(runs, cells, interrupted=interrupted)),
             assumptions=(*ASSUMPTIONS, *self.costs.assumptions),
         )
+
+    def _warnings(
+        self, runs: Sequence[RunResult], cells: Sequence[CellSummary], *, interrupted: bool
+    ) -> Iterator[str]:
+        """What to hold against the summary's numbers."""
+        fewest = min((len(cell.seeds) for cell in cells if cell.feasible), default=0)
+        small = small_sample_warning(fewest)
+        if small:
+            yield small
+        if interrupted:
+            planned = len(self.cells) * self.config.seeds
+            seeds = "1 seed" if fewest == 1 else f"{fewest} seeds"
+            yield (
+                f"interrupted: {len(runs)} of {planned} runs finished and are here; the table is "
+                f"over the {seeds} that all its rows have finished"
+            )
 
     def _trainer(self, seed: int) -> Trainer:
         config = self.config
@@ -226,8 +261,9 @@ class _Study:
             self.prices.check_budget(budget_j)
             return ""
         return (
-            f"{quantity(budget_j, 'J')} opens no layer: the cheapest single entry costs "
-            f"{quantity(self.prices.cheapest_j, 'J')} with its fixed costs"
+            f"infeasible: {quantity(budget_j, 'J')} opens no layer: the cheapest single entry "
+            f"costs {quantity(self.prices.cheapest_j, 'J')} with its fixed costs, "
+            f"{share_of_dense(self.prices.cheapest_j, self.prices)} of the dense cost"
         )
 
     def _run(self, federation: Federation, cell: Cell, tick: Tick) -> RunResult:
@@ -235,6 +271,16 @@ class _Study:
         head = (cell.method, cell.budget, cell.budget_j, federation.seed)
         if cell.reason:
             return RunResult(*head, (), None, entries, cell.reason)
+        try:
+            records, ledger = self._rounds(federation, cell, tick)
+        except (UpdateError, BudgetError) as error:
+            self.failures.append(error)
+            return RunResult(*head, (), None, entries, _failure(error, federation.seed))
+        return RunResult(*head, records, ledger, entries)
+
+    def _rounds(
+        self, federation: Federation, cell: Cell, tick: Tick
+    ) -> tuple[tuple[RoundRecord, ...], Ledger]:
         algorithm = make_algorithm(cell.method, self.prices, self.layout, cell.budget_j)
         records: list[RoundRecord] = []
         charged: list[Entry] = []
@@ -242,7 +288,13 @@ class _Study:
             records.append(record)
             charged.extend(self.rates.charge(record, cell.method))
             tick(cell, federation, record)
-        return RunResult(*head, tuple(records), Ledger(tuple(charged)), entries)
+        return tuple(records), Ledger(tuple(charged))
+
+
+def _failure(error: InputError, seed: int) -> str:
+    """A `RunResult.reason`: what kind of failure, with which seed, and what was said."""
+    kind = "diverged" if isinstance(error, UpdateError) else "infeasible"
+    return f"{kind}: seed {seed}, {str(error).removeprefix(f'{kind}: ')}"
 
 
 @dataclass(frozen=True, slots=True)

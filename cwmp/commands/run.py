@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from cwmp.summary import CellSummary, Energy
 
 _EPILOG = """
-cwmp run --costs costs.json --data digits --model lenet --budgets 5%,20% -o out
-cwmp run --costs costs.json --data cifar10:cifar10.npz --model resnet8 --rounds 50 -o out
+cwmp run --costs costs.json --data digits --model lenet \\
+    --budgets 5%,20% -o out
+cwmp run --costs costs.json --data cifar10:cifar10.npz --model resnet8 \\
+    --rounds 50 -o out
 """
 
 
@@ -77,12 +79,14 @@ def run(output: Path, force: bool, as_json: bool, **values: Any) -> None:
     config = StudyConfig.parse(**values)
     with show_progress() as progress:
         result = run_study(config, progress)
-    result.save(output, picture=picture_of(result), force=force)
+    result.save(output, force=force)
     if as_json:
         print_json(result.summary.model_dump(mode="json"))
     else:
         print_summary(result)
-        click.echo(f"Results, ledger and picture are in {output}.")
+    drawn = save_picture(result, output)
+    if not as_json:
+        click.echo(f"Results{', ledger and picture' if drawn else ' and ledger'} are in {output}.")
     if result.summary.interrupted:
         raise Interrupted
 
@@ -106,10 +110,11 @@ def print_summary(result: StudyResult) -> None:
 
 def _row(cell: CellSummary) -> tuple[str, ...]:
     from cwmp.conclusion import describe_accuracy, display_name
+    from cwmp.results import outcome_of
 
     name = display_name(cell.method)
     if cell.accuracy is None:
-        return (name, cell.budget, "infeasible", "-", "-", "-", "-")
+        return (name, cell.budget, outcome_of(cell.reason), "-", "-", "-", "-")
     return (
         f"{name} *" if cell.on_front else name,
         cell.budget,
@@ -132,16 +137,33 @@ def _percent(share: float) -> str:
 
 
 def _notes(table: tuple[CellSummary, ...], origin: str) -> list[str]:
+    from cwmp.conclusion import display_name
+
+    star = "* no round of another row beats this end. " if any(c.on_front for c in table) else ""
     lines = [
-        f"Joules: {origin}. * on the Pareto front. Accuracy: mean ± sd over seeds. "
+        f"Joules: {origin}. {star}Accuracy: mean ± sd over seeds. "
         "Certificate: captured sum of g^2 of the most that any selection captures."
     ]
-    reasons = dict.fromkeys(f"{c.budget}: {c.reason}" for c in table if c.reason)
-    lines.extend(f"Infeasible at {reason}." for reason in reasons)
+    failed: dict[tuple[str, str], list[str]] = {}
+    for cell in table:
+        if cell.reason:
+            failed.setdefault((cell.budget, cell.reason), []).append(display_name(cell.method))
+    lines.extend(f"{', '.join(n)} at {budget}: {why}." for (budget, why), n in failed.items())
     lacks = dict.fromkeys(phase for c in table if c.total for phase in c.total.lacks)
     if lacks:
         lines.append(f"Joules lack {', '.join(lacks)}: the cost file does not price them.")
     return lines
+
+
+def save_picture(result: StudyResult, output: Path) -> bool:
+    """Draw saved results; the last thing to do, so that no failure of it can cost them."""
+    from cwmp.results import write_picture
+
+    picture = picture_of(result)
+    if picture is None:
+        return False
+    write_picture(output, picture)
+    return True
 
 
 def picture_of(result: StudyResult) -> bytes | None:

@@ -116,11 +116,11 @@ class Ledger:
 
         A phase in which nothing was done (dense selects nothing) is `NOTHING`.
         """
-        return self._by_phase()[phase]
+        return self.by_phase()[phase]
 
     def total(self) -> Total:
         """The sum over the phases that are known."""
-        return sum_phases(self._by_phase())
+        return sum_phases(self.by_phase())
 
     def rounds(self) -> Iterator[tuple[int, Ledger]]:
         """The ledger of each round, in order."""
@@ -134,7 +134,8 @@ class Ledger:
         """The cells about one client's update, or (``None``) those done once for all."""
         return Ledger(tuple(entry for entry in self.entries if entry.client == client))
 
-    def _by_phase(self) -> dict[Phase, Joules | None]:
+    def by_phase(self) -> dict[Phase, Joules | None]:
+        """Every phase and its sum, as `phase` gives it."""
         parts: dict[Phase, list[Joules | None]] = {phase: [] for phase in PHASES}
         for entry in self.entries:
             parts[entry.phase].append(entry.energy)

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cwmp.curves import MeanCurve, Scope, mean_curve
 from cwmp.fl.ledger import PHASES, Phase, weakest
-from cwmp.results import RunResult, selection_sums
+from cwmp.results import RunResult
 from cwmp.summary import CellSummary, Energy
 
-Scope = Literal["total", "declared"]
-"""All phases, or what the budgets cap: the uplink and applying each upload once."""
 _PHASES: dict[Scope, tuple[Phase, ...]] = {"total": PHASES, "declared": ("uplink", "update")}
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(MeanCurve):
     """One method at one budget.
 
     Attributes:
         method, budget: which.
-        joules: mean over seeds of the joules spent up to each round, shape (rounds,).
-        accuracy: mean over seeds, shape (rounds,).
-        spread: standard deviation over seeds, shape (rounds,); zeros for a single seed.
         on_front: whether its end is on the Pareto front of this scope.
     """
 
     method: str
     budget: str
-    joules: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    spread: NDArray[np.float64]
     on_front: bool
 
 
 def curves_of(
     runs: Sequence[RunResult], table: Sequence[CellSummary], scope: Scope
 ) -> tuple[Curve, ...]:
-    """One curve for each feasible row of *table* whose joules are known."""
+    """One curve for each feasible row of *table* whose joules are known, over the row's seeds."""
     curves = []
     for cell in table:
         if not cell.feasible or (cell.total if scope == "total" else cell.declared_j) is None:
             continue
-        own = [r for r in runs if (r.method, r.budget) == (cell.method, cell.budget)]
-        accuracy = np.array([[record.accuracy for record in run.rounds] for run in own])
-        spent = np.array([_spent(run, scope) for run in own])
+        own = [run for run in runs if cell.covers(run)]
+        mean = mean_curve(own, scope, cell.total.lacks if cell.total else ())
         curves.append(
             Curve(
+                joules=mean.joules,
+                accuracy=mean.accuracy,
+                spread=mean.spread,
                 method=cell.method,
                 budget=cell.budget,
-                joules=np.cumsum(spent, axis=1).mean(axis=0),
-                accuracy=accuracy.mean(axis=0),
-                spread=accuracy.std(axis=0, ddof=1) if len(own) > 1 else 0 * accuracy[0],
                 on_front=cell.on_front if scope == "total" else cell.on_declared_front,
             )
         )
@@ -88,14 +76,3 @@ def _origin_of(energies: Sequence[Energy | None]) -> str:
     if not found:
         return ""
     return weakest(found) if len(found) == 1 else f"partly {weakest(found)}"
-
-
-def _spent(run: RunResult, scope: Scope) -> list[float]:
-    """Joules of each round, as far as they are priced."""
-    if scope == "declared":
-        return [selection_sums(record)["energy_j"] or 0.0 for record in run.rounds]
-    spent = []
-    for _, ledger in run.ledger.rounds() if run.ledger else ():
-        total = ledger.total()
-        spent.append(total.energy.value if total.energy else 0.0)
-    return spent

@@ -14,8 +14,13 @@ from math import log10
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cwmp.conclusion import display_name
-from cwmp.report.curves import Curve, Scope, curves_of, describe_origin
+from cwmp.curves import Scope
+from cwmp.report.curves import Curve, curves_of, describe_origin
+from cwmp.results import outcome_of
+from cwmp.summarise import kinds_of_total
 from profiler.errors import MissingExtraError
 from profiler.listing import quantity
 
@@ -56,7 +61,10 @@ def draw(result: StudyResult) -> bytes:
     panels = figure.subplots(1, len(scopes), sharey=True, squeeze=False)[0]
     for axes, scope in zip(panels, scopes, strict=True):
         curves = curves_of(result.runs, table, scope)
-        _panel(axes, curves, scope, describe_origin(table, scope), last=scope == scopes[-1])
+        comparable = scope == "declared" or len(kinds_of_total(table)) == 1
+        _panel(axes, curves, scope, describe_origin(table, scope), comparable=comparable)
+        if scope == scopes[-1]:
+            _label_ends(axes, curves)
     panels[0].set_ylabel("test accuracy (%)", color=_INK)
     width = figure.get_figwidth()
     longest = max((len(_label(curve)) for curve in curves), default=0)
@@ -76,7 +84,10 @@ def draw(result: StudyResult) -> bytes:
     return stream.getvalue()
 
 
-def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, last: bool) -> None:
+def _panel(
+    axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, comparable: bool
+) -> None:
+    """One panel; without a front where the joules of its curves are not *comparable*."""
     colours, markers = _styles(curves)
     for curve in curves:
         colour, marker = colours[curve.method], markers[curve.budget]
@@ -95,7 +106,8 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
             mew=1.4 if curve.on_front else 0.8,
             zorder=6 if curve.on_front else 5,
         )
-    _front(axes, curves)
+    if curves and comparable:
+        _front(axes, curves)
     axes.set_xscale("log")
     axes.set_ylim(0, 100)
     what = "all phases" if scope == "total" else "declared: uplink and update"
@@ -107,8 +119,6 @@ def _panel(axes: Axes, curves: Sequence[Curve], scope: Scope, origin: str, *, la
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.tick_params(colors=_INK, labelsize=9)
-    if last:
-        _label_ends(axes, curves, colours)
 
 
 def _joule_ticks(axes: Axes) -> None:
@@ -138,15 +148,17 @@ def _styles(curves: Sequence[Curve]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _front(axes: Axes, curves: Sequence[Curve]) -> None:
-    """The Pareto front: what accuracy no curve reached with fewer joules."""
-    ends = sorted((c.joules[-1], 100 * c.accuracy[-1]) for c in curves if c.on_front)
-    if len(ends) < 2:
-        return
-    joules, accuracy = zip(*ends, strict=True)
-    axes.step(joules, accuracy, where="post", color=_INK, lw=1, ls=(0, (4, 3)), zorder=4, alpha=0.7)
+    """The Pareto front over all rounds: what accuracy no curve reached with fewer joules."""
+    joules = np.concatenate([curve.joules for curve in curves])
+    order = np.argsort(joules, kind="stable")
+    best = np.maximum.accumulate(np.concatenate([100 * curve.accuracy for curve in curves])[order])
+    axes.step(
+        joules[order], best, where="post", color=_INK, lw=1, ls=(0, (4, 3)), zorder=4, alpha=0.7
+    )
 
 
-def _label_ends(axes: Axes, curves: Sequence[Curve], colours: dict[str, str]) -> None:
+def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
+    colours, _ = _styles(curves)
     places = spread_labels([float(curve.accuracy[-1]) for curve in curves], _LABEL_STEP)
     for curve, place in zip(curves, places, strict=True):
         axes.annotate(
@@ -222,11 +234,13 @@ def _caption(result: StudyResult) -> str:
     source = ", ".join(dict.fromkeys((costs["origin"], costs["meter"])))
     text = [
         f"Joules by the cost file of {costs['device']} ({source}).",
-        "Bands: ± 1 standard deviation over seeds. Dashed and ringed: Pareto front.",
+        "Bands: ± 1 standard deviation over seeds. Dashed: Pareto front over all rounds. "
+        "Ringed: ends that no other curve beats.",
     ]
-    absent: dict[str, list[str]] = {}
+    absent: dict[tuple[str, str], list[str]] = {}
     for cell in result.summary.table:
         if not cell.feasible:
-            absent.setdefault(cell.budget, []).append(display_name(cell.method))
-    text.extend(f"Infeasible at {b}: {', '.join(names)}." for b, names in absent.items())
+            failed = outcome_of(cell.reason).capitalize()
+            absent.setdefault((failed, cell.budget), []).append(display_name(cell.method))
+    text.extend(f"{how} at {b}: {', '.join(names)}." for (how, b), names in absent.items())
     return " ".join(text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from stand_ins.cost_files import cost_file
 
 from cwmp.cli import cli
 from cwmp.fl.models import build_model
-from cwmp.results import FILES
+from cwmp.results import FILES, PICTURE
 from cwmp.summary import Summary
 from profiler.console import run as run_cli
+from profiler.errors import UpdateError
 from profiler.layers import layers_of
 
 SMALL = ("--model", "mlp", "--clients", "3", "--alpha", "1", "--rounds", "1", "--seeds", "1")
@@ -179,10 +181,94 @@ def test_without_matplotlib_the_picture_is_skipped_and_said(
     )
 
 
-def test_help_has_an_example() -> None:
-    result: Result = CliRunner().invoke(cli, ["run", "--help"])
+def test_help_has_an_example_and_fits_a_terminal() -> None:
+    result: Result = CliRunner().invoke(cli, ["run", "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0
     assert "cwmp run --costs costs.json --data digits" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("failure", [ValueError("no such colour"), KeyboardInterrupt()])
+def test_a_picture_that_fails_or_is_interrupted_costs_no_results(
+    costs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+) -> None:
+    def draw(_: object) -> bytes:
+        raise failure
+
+    monkeypatch.setattr("cwmp.report.picture.draw", draw)
+    out = tmp_path / "out"
+    arguments = ["run", "--costs", str(costs), *SMALL, "--methods", "dense", "-o", str(out)]
+    with pytest.raises((SystemExit, ValueError)) as left:
+        run_cli(cli, arguments)
+    assert "Final accuracy" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == sorted(set(FILES) - {PICTURE})
+    assert Summary.load(out / "summary.json").table[0].method == "dense"
+    if isinstance(left.value, SystemExit):
+        assert left.value.code == 130
+
+
+def test_new_results_do_not_keep_the_old_picture(
+    costs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("--costs", str(costs), *SMALL, "--methods", "dense", "-o", str(out))
+    assert _call(capsys, *arguments)[0] == 0
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert _call(capsys, *arguments, "--force")[0] == 0
+    assert not (out / PICTURE).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(
+    costs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cwmp.study.run_study", lambda *_: pytest.fail("trained"))
+    out = tmp_path / "out"
+    out.symlink_to(tmp_path / "gone" / "away")  # a file permission would not stop root
+    code, stdout, stderr = _call(capsys, "--costs", str(costs), *SMALL, "-o", str(out))
+    assert (code, stdout) == (2, "")
+    assert f"cannot write results into {out}" in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_a_disk_that_fills_up_is_one_line(
+    costs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cwmp.results.write_atomic", full)
+    out = tmp_path / "out"
+    arguments = ("--costs", str(costs), *SMALL, "--methods", "dense", "-o", str(out))
+    code, _, stderr = _call(capsys, *arguments)
+    assert code == 2
+    assert stderr.startswith(f"cwmp: cannot write results into {out}: No space left on device")
+
+
+def test_a_diverged_row_is_in_the_table_with_its_reason(
+    costs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def select(*_: object, **__: object) -> None:
+        raise UpdateError("layer 'fc1.weight' holds NaN")
+
+    monkeypatch.setattr("cwmp.selectors.top_k.TopK.select", select)
+    out = tmp_path / "out"
+    arguments = ("--budgets", "10%", "-o", str(out))
+    code, stdout, stderr = _call(capsys, "--costs", str(costs), *SMALL, *arguments)
+    assert (code, stderr) == (0, "")
+    said = " ".join(stdout.split())
+    assert "Top-K 10% diverged - - - -" in said
+    assert "Top-K at 10%: diverged: seed 0, training diverged at client 0 in round 1" in said
+    rows = pytest.importorskip("pyarrow.parquet").read_table(out / "results.parquet").to_pylist()
+    assert [(row["method"], row["feasible"]) for row in rows] == [
+        ("dense", True),
+        ("topk", False),
+        ("random", True),
+        ("cwmp", True),
+    ]
 
 
 def test_ctrl_c_keeps_finished_runs_and_exits_130(costs: Path, tmp_path: Path) -> None:

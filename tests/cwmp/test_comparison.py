@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cwmp.comparison import compare_paired, mean_of, pareto_front
+from cwmp.comparison import MARGIN, Trajectory, compare_paired, mean_of, pareto_ends
 from profiler.errors import InputError
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30)
@@ -36,7 +36,8 @@ def test_a_single_run_has_no_spread_and_no_verdict() -> None:
     [
         ([0.80, 0.82, 0.84], [0.70, 0.71, 0.75], "better"),
         ([0.70, 0.71, 0.75], [0.80, 0.82, 0.84], "worse"),
-        ([0.80, 0.70, 0.75], [0.79, 0.72, 0.74], "tied"),
+        ([0.80, 0.70, 0.75], [0.79, 0.72, 0.74], "unknown"),
+        ([0.800, 0.700, 0.750], [0.801, 0.699, 0.750], "tied"),
         ([0.80, 0.70, 0.75], [0.80, 0.70, 0.75], "tied"),
     ],
 )
@@ -51,7 +52,7 @@ def test_the_verdict_follows_the_interval(
 def test_runs_that_agree_to_the_step_of_the_scale_are_not_exact() -> None:
     """One test image of ten more in each of three runs is no certainty."""
     ours, theirs = [0.6, 0.7, 0.8], [0.5, 0.6, 0.7]
-    assert compare_paired(ours, theirs, resolution=0.1).verdict == "tied"
+    assert compare_paired(ours, theirs, resolution=0.1).verdict == "unknown"
     assert compare_paired(ours, theirs, resolution=0.001).verdict == "better"
 
 
@@ -60,26 +61,54 @@ def test_runs_that_cannot_be_paired() -> None:
         compare_paired([1.0, 2.0], [1.0])
     with pytest.raises(InputError):
         mean_of([])
-    with pytest.raises(InputError):
-        pareto_front([1.0], [])
 
 
-points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
+@given(st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=8))
+def test_not_told_apart_is_not_tied(differences: list[float]) -> None:
+    found = compare_paired(differences, [0.0] * len(differences))
+    low, high = found.difference.low, found.difference.high
+    if found.verdict == "tied" and any(differences):
+        assert low is not None and high is not None
+        assert -MARGIN < low <= 0 <= high < MARGIN
+    if not any(differences):
+        assert found.verdict == "tied"
 
 
-@given(points)
-def test_the_front_is_what_no_point_beats(found: list[tuple[int, int]]) -> None:
-    costs, gains = [float(c) for c, _ in found], [float(g) for _, g in found]
-    expected = {
-        i
-        for i in range(len(found))
-        if not any(
-            costs[j] <= costs[i]
-            and gains[j] >= gains[i]
-            and (costs[j], gains[j]) != (costs[i], gains[i])
-            for j in range(len(found))
-        )
-    }
-    front = pareto_front(costs, gains)
-    assert set(front) == expected
-    assert [costs[i] for i in front] == sorted(costs[i] for i in front)
+rounds = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 6)), min_size=1, max_size=4)
+
+
+def _trajectory(points: list[tuple[int, int]], slack: float) -> Trajectory:
+    costs, gains = np.array(points, dtype=np.float64).T
+    return Trajectory(np.cumsum(costs), gains, slack)
+
+
+@given(st.lists(rounds, max_size=6), st.integers(0, 3))
+def test_an_end_is_on_the_front_unless_a_round_of_another_beats_it(
+    found: list[list[tuple[int, int]]], slack: int
+) -> None:
+    paths = [_trajectory(points, float(slack)) for points in found]
+    expected = []
+    for i, path in enumerate(paths):
+        beaten = False
+        for j, other in enumerate(paths):
+            for cost, gain in zip(other.costs, other.gains, strict=True):
+                same = abs(cost - path.costs[-1]) <= slack
+                cheaper = cost < path.costs[-1] and not same
+                if i != j and (cheaper or same) and gain >= path.gains[-1]:
+                    beaten |= bool(cheaper or gain > path.gains[-1])
+        if not beaten:
+            expected.append(i)
+    assert list(pareto_ends(paths)) == expected
+
+
+def test_a_round_on_the_way_beats_an_end_that_no_end_beats() -> None:
+    dense = Trajectory(np.array([1.0, 2.0, 3.0]), np.array([0.7, 0.8, 0.9]))
+    sparse = Trajectory(np.array([0.8, 1.6, 2.4]), np.array([0.1, 0.2, 0.6]))
+    assert pareto_ends([dense, sparse]) == (0,)
+
+
+def test_an_unspent_rest_wins_nothing() -> None:
+    top = Trajectory(np.array([1.0]), np.array([0.8]), 0.01)
+    chance = Trajectory(np.array([0.995]), np.array([0.1]), 0.01)
+    equal = Trajectory(np.array([0.999]), np.array([0.8]), 0.01)
+    assert pareto_ends([top, chance, equal]) == (0, 2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from stand_ins.cost_files import cost_file
 
 from costmodels.costfile import CostFile
 from cwmp.fl.models import build_model
+from cwmp.fl.rounds import Federation
+from cwmp.fl.training import Trainer
+from cwmp.report.curves import curves_of
 from cwmp.results import RunResult, ledger_rows, round_rows
-from cwmp.study import Step, StudyConfig, StudyResult, run_study
-from cwmp.summary import compare_methods, summarise_cells
-from profiler.errors import BudgetError, CwmpError, InputError, LayerMismatchError
+from cwmp.study import Cell, Step, StudyConfig, StudyResult, Tick, _Study, run_study
+from cwmp.summarise import comparable_runs, compare_methods, summarise_cells
+from cwmp.summary import Summary
+from profiler.errors import BudgetError, CwmpError, InputError, LayerMismatchError, UpdateError
 from profiler.layers import layers_of
 
 SMALL = {"costs": "-", "model": "mlp", "clients": 4, "alpha": 1.0, "rounds": 2, "seeds": 2}
@@ -204,17 +209,130 @@ def test_seeds_are_compared_after_their_budgets_are_averaged(result: StudyResult
     assert found[2].result.difference.sd == pytest.approx(0.1 / 2**0.5)
 
 
-def test_the_front_drops_what_costs_more_for_less(result: StudyResult) -> None:
-    cells = summarise_cells(result.runs, 0.0)
-    feasible = [c for c in cells if c.feasible and c.total and c.accuracy]
-    for cell in feasible:
+def test_the_front_is_of_all_rounds_of_the_mean_curves(result: StudyResult) -> None:
+    cells = [cell for cell in summarise_cells(result.runs, 0.0) if cell.feasible]
+    curves = curves_of(result.runs, cells, "total")
+    for cell, curve in zip(cells, curves, strict=True):
+        assert cell.exchange is not None
+        equal_j = 0.01 * cell.exchange.value_j
+        others = [
+            (spent_j - curve.joules[-1], accuracy - curve.accuracy[-1])
+            for other in curves
+            if other is not curve
+            for spent_j, accuracy in zip(other.joules, other.accuracy, strict=True)
+        ]
         beaten = any(
-            o.total.value_j <= cell.total.value_j
-            and o.accuracy.mean >= cell.accuracy.mean
-            and (o.total.value_j, o.accuracy.mean) != (cell.total.value_j, cell.accuracy.mean)
-            for o in feasible
+            (more_j < -equal_j and gain >= 0) or (more_j <= equal_j and gain > 0)
+            for more_j, gain in others
         )
         assert cell.on_front is not beaten
+    assert {cell.on_front for cell in cells} == {True, False}
+
+
+def test_totals_that_lack_different_phases_have_no_front() -> None:
+    result = _run(_costs(messages=("encode", "send")), methods="dense,topk,cwmp", seeds=1)
+    lacks = [cell.total.lacks for cell in result.summary.table if cell.total]
+    assert lacks == [(), ("select",), ("select",)]
+    assert not any(cell.on_front for cell in result.summary.table)
+    assert any(cell.on_declared_front for cell in result.summary.table)
+    said = " ".join(result.summary.conclusion)
+    assert "No Pareto front of total joules" in said
+    assert "Local training" not in said
+    assert "With encoding and downlink charged too, selection not priced" in said
+
+
+def _fail(run: RunResult, reason: str) -> RunResult:
+    return replace(run, rounds=(), ledger=None, reason=reason)
+
+
+def test_rows_share_their_seeds_and_a_failed_run_takes_its_row_out(result: StudyResult) -> None:
+    top, weighted, dense = (_of(result, m)[0] for m in ("topk", "cwmp", "random"))
+    runs = [replace(run, seed=seed) for seed in range(3) for run in (top, weighted, dense)]
+    runs[1] = _fail(runs[1], "diverged: seed 0")
+    assert [cell.feasible for cell in summarise_cells(comparable_runs(runs), 0.0)] == [
+        True,
+        False,
+        True,
+    ]
+    assert compare_methods(comparable_runs(runs), "cwmp", "topk", 0.0) == ()
+    interrupted = [run for run in runs[3:] if (run.method, run.seed) != ("random", 2)]
+    table = summarise_cells(comparable_runs(interrupted), 0.0)
+    assert {cell.seeds for cell in table} == {(1,)}
+    assert [len(c.joules) for c in curves_of(interrupted, table, "total")] == [2, 2, 2]
+    (compared,) = compare_methods(comparable_runs(interrupted), "cwmp", "topk", 0.0)
+    assert compared.result.difference.n == 1
+
+
+def test_an_interrupted_study_warns_of_the_seeds_it_has() -> None:
+    config = StudyConfig.parse(**{**SMALL, "seeds": 6}, budgets="10%", methods="topk,cwmp")
+    result = run_study(config, _interrupt_at(6, 1), costs=_costs())  # type: ignore[arg-type]
+    assert [run.seed for run in result.runs] == [0, 0, 1, 1, 2]
+    assert {cell.seeds for cell in result.summary.table} == {(0, 1)}
+    small, interrupted = result.summary.warnings
+    assert small.startswith("2 seeds give wide intervals")
+    assert interrupted.endswith("the table is over the 2 seeds that all its rows have finished")
+    assert "5 of 12 runs" in interrupted
+
+
+def _explode(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, int], bool]) -> None:
+    """Make the runs for which *fails*(method, seed) holds end as diverging ones do."""
+    whole = _Study._rounds
+
+    def rounds(self: _Study, federation: Federation, cell: Cell, tick: Tick) -> object:
+        if fails(cell.method, federation.seed):
+            raise UpdateError("training diverged at client 0 in round 1: NaN; lower --lr")
+        return whole(self, federation, cell, tick)
+
+    monkeypatch.setattr(_Study, "_rounds", rounds)
+
+
+def test_a_run_that_diverges_is_a_row_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _explode(monkeypatch, lambda method, seed: (method, seed) == ("topk", 1))
+    result = _run(methods="dense,topk,cwmp")
+    assert [run.outcome for run in result.runs] == [
+        *("finished", "finished", "finished"),
+        *("finished", "diverged", "finished"),
+    ]
+    dense, top, weighted = result.summary.table
+    assert (dense.seeds, weighted.seeds) == ((0, 1), (0, 1))
+    assert (top.feasible, top.accuracy, top.seeds) == (False, None, (1,))
+    assert top.reason is not None
+    assert top.reason.startswith("diverged: seed 1, training diverged at client 0")
+    assert result.summary.comparisons == ()
+    result.save(tmp_path / "out")
+    assert Summary.load(tmp_path / "out" / "summary.json").table == result.summary.table
+
+
+def test_an_error_is_raised_only_where_every_run_fails_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UpdateError, match=r"diverged at client 0 in round 1.*lower --lr"):
+        _run(budgets="0.01%,10%", lr=1e30)
+    _explode(monkeypatch, lambda method, seed: method != "dense")
+    assert [run.outcome for run in _run(methods="dense,cwmp", seeds=1).runs] == [
+        "finished",
+        "diverged",
+    ]
+
+
+def test_a_model_without_a_finite_loss_has_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is selected from the last round's model, so no selector would notice."""
+    monkeypatch.setattr(Trainer, "evaluate", lambda *_: (0.1, float("nan")))
+    with pytest.raises(UpdateError, match="test loss after round 1 is nan; lower --lr"):
+        _run(methods="dense", rounds=1, seeds=1)
+
+
+def test_budgets_that_open_nothing_name_the_one_that_would() -> None:
+    result = _run(budgets="0.01%,0.02%", methods="dense,topk,cwmp", seeds=1)
+    said = result.summary.conclusion[0]
+    share = re.search(r"opens a layer is (\S+%) of the dense cost", said)
+    assert share is not None
+    reason = result.summary.table[1].reason
+    assert reason is not None
+    assert reason.startswith("infeasible: ") and reason.endswith(f"{share[1]} of the dense cost")
+    assert all(run.feasible for run in _run(budgets=share[1], seeds=1).runs)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +342,7 @@ def test_the_front_drops_what_costs_more_for_less(result: StudyResult) -> None:
         ({"methods": "cwmp,cwmp:2,1,cwmp"}, InputError, "given twice"),
         ({"methods": ""}, InputError, "methods"),
         ({"budgets": "5%,5%"}, InputError, "given twice"),
+        ({"budgets": "0.033mJ,33uJ"}, InputError, "the budget 3.3e-05 J is given twice"),
         ({"budgets": ""}, InputError, "at least one budget"),
         ({"budgets": "0%"}, BudgetError, "must be a positive number"),
         ({"budgets": "101%"}, BudgetError, "above 100 %"),

@@ -8,6 +8,7 @@ receivers of a download hold bit-equal models, so it is applied once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from cwmp.fl.algorithms.base import Algorithm, Upload
 from cwmp.fl.rounds import ClientRecord, Federation, RoundRecord
@@ -40,6 +41,10 @@ class LocalEngine:
         download = algorithm.server(uploads())
         state = algorithm.apply(state, download.payload)
         accuracy, loss = federation.trainer.evaluate(state, *federation.test)
+        if not isfinite(loss):
+            raise UpdateError(
+                f"training diverged: the test loss after round {number} is {loss}; lower --lr"
+            )
         clients = tuple(
             ClientRecord(u.batches, len(u.payload), touched, u.selection, u.loss)
             for u, touched in zip(sent, download.received, strict=True)
