@@ -8,7 +8,7 @@ the method and the joules it may declare a round. Sparsifiers are capped at the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from cwmp.fl.partition import dirichlet_partition
 from cwmp.fl.rounds import Federation, RoundRecord
 from cwmp.fl.training import LocalPlan, Trainer
 from cwmp.payload import PayloadLayout
+from cwmp.progress import Cell, Progress, Step, Tick
 from cwmp.results import RunResult, write_picture, write_results
 from cwmp.selectors import make_selector
 from cwmp.selectors.costs import SelectionCosts
@@ -40,48 +41,6 @@ from profiler.errors import BudgetError, InputError, UpdateError
 from profiler.listing import quantity
 
 __all__ = ["Cell", "Progress", "Step", "StudyConfig", "StudyResult", "run_study"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One method at one budget.
-
-    Attributes:
-        method: its name.
-        budget: as reported.
-        budget_j: joules a client may declare a round.
-        reason: why it cannot run; empty if it can.
-    """
-
-    method: str
-    budget: str
-    budget_j: float
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One finished round, for whoever shows progress.
-
-    Attributes:
-        run, runs: running number of the run, from 1, and how many there are.
-        round, rounds: the same for the round in its run.
-        cell, seed: which run.
-        accuracy: of the new model on the test set.
-        elapsed_s: since the study began.
-    """
-
-    run: int
-    runs: int
-    round: int
-    rounds: int
-    cell: Cell
-    seed: int
-    accuracy: float
-    elapsed_s: float
-
-
-Progress = Callable[[Step], None]
 
 
 @dataclass(frozen=True)
@@ -295,32 +254,6 @@ def _failure(error: InputError, seed: int) -> str:
     """A `RunResult.reason`: what kind of failure, with which seed, and what was said."""
     kind = "diverged" if isinstance(error, UpdateError) else "infeasible"
     return f"{kind}: seed {seed}, {str(error).removeprefix(f'{kind}: ')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Tells whoever watches that a round of one run has finished."""
-
-    run: int
-    runs: int
-    started_s: float
-    progress: Progress | None
-
-    def __call__(self, cell: Cell, federation: Federation, record: RoundRecord) -> None:
-        if self.progress is None:
-            return
-        self.progress(
-            Step(
-                run=self.run,
-                runs=self.runs,
-                round=record.round,
-                rounds=federation.rounds,
-                cell=cell,
-                seed=federation.seed,
-                accuracy=record.accuracy,
-                elapsed_s=time.monotonic() - self.started_s,
-            )
-        )
 
 
 _ANY_COSTS = SelectionCosts.linear({"w": (1,)}, {"w": 1.0})

@@ -152,7 +152,8 @@ class Trainer:
         velocity = torch.zeros_like(self._flat) if self.plan.momentum else None
         losses, batches = [], []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator.integers(2**63)))
+            # of the CPU alone: torch.manual_seed queues a stack trace a call for absent GPUs
+            torch.default_generator.manual_seed(int(generator.integers(2**63)))
             for _ in range(self.plan.epochs):
                 order = torch.from_numpy(generator.permutation(len(y)))
                 shuffled_x, shuffled_y = x[order], y[order]

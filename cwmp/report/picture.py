@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cwmp.comparison import EQUAL_JOULES
 from cwmp.conclusion import display_name
 from cwmp.curves import Scope
 from cwmp.report.curves import Curve, curves_of, describe_origin
@@ -148,12 +149,14 @@ def _styles(curves: Sequence[Curve]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _front(axes: Axes, curves: Sequence[Curve]) -> None:
-    """The Pareto front over all rounds: what accuracy no curve reached with fewer joules."""
+    """The Pareto front over all rounds: the best accuracy so far, equal joules taken together."""
     joules = np.concatenate([curve.joules for curve in curves])
     order = np.argsort(joules, kind="stable")
+    joules = joules[order]
     best = np.maximum.accumulate(np.concatenate([100 * curve.accuracy for curve in curves])[order])
+    equal = np.searchsorted(joules, joules * (1 + EQUAL_JOULES), side="right") - 1
     axes.step(
-        joules[order], best, where="post", color=_INK, lw=1, ls=(0, (4, 3)), zorder=4, alpha=0.7
+        joules, best[equal], where="post", color=_INK, lw=1, ls=(0, (4, 3)), zorder=4, alpha=0.7
     )
 
 
@@ -221,7 +224,8 @@ def _bottom(group: Sequence[int], wanted: Sequence[float], step: float) -> float
 
 def _title(result: StudyResult) -> str:
     config = result.config
-    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    shown = max((len(cell.seeds) for cell in result.summary.table if cell.feasible), default=0)
+    seeds = "1 seed" if shown == 1 else f"{shown} seeds"
     data = config.data.partition(":")[0]
     return (
         f"Accuracy against joules: {config.model} on {data}, {config.clients} clients, "
@@ -237,6 +241,8 @@ def _caption(result: StudyResult) -> str:
         "Bands: ± 1 standard deviation over seeds. Dashed: Pareto front over all rounds. "
         "Ringed: ends that no other curve beats.",
     ]
+    if len(kinds_of_total(result.summary.table)) > 1:
+        text.append("No front of all phases: not every curve has the same phases priced.")
     absent: dict[tuple[str, str], list[str]] = {}
     for cell in result.summary.table:
         if not cell.feasible:

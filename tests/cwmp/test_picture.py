@@ -13,7 +13,7 @@ from stand_ins.cost_files import cost_file
 
 from cwmp.fl.models import build_model
 from cwmp.report.curves import curves_of, describe_origin
-from cwmp.report.picture import draw, spread_labels
+from cwmp.report.picture import _caption, _panel, _title, draw, spread_labels
 from cwmp.study import StudyConfig, StudyResult, run_study
 from profiler.errors import MissingExtraError
 from profiler.layers import layers_of
@@ -108,6 +108,32 @@ def test_a_study_in_which_nothing_could_run_is_still_drawn(result: StudyResult) 
 
 def test_equal_results_give_equal_pictures(result: StudyResult) -> None:
     assert draw(result) == draw(result)
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_the_dashed_front_is_the_best_of_every_round(result: StudyResult, comparable: bool) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    curves = curves_of(result.runs, result.summary.table, "total")
+    _panel(axes, curves, "total", "", comparable=comparable)
+    dashed = [line for line in axes.lines if line.is_dashed()]
+    assert len(dashed) == comparable
+    for line in dashed:
+        for joules, best in zip(*line.get_data(), strict=True):
+            reached = [100 * c.accuracy[c.joules <= joules * 1.01] for c in curves]
+            assert best == pytest.approx(max(map(np.max, filter(len, reached))))
+
+
+def test_the_caption_says_what_was_left_out(result: StudyResult) -> None:
+    table = list(result.summary.table)
+    last = next(i for i, cell in enumerate(table) if cell.method == "cwmp" and cell.feasible)
+    table[last] = table[last].model_copy(
+        update={"feasible": False, "total": None, "reason": "diverged: seed 1", "seeds": (1,)}
+    )
+    table = [c.model_copy(update={"seeds": (0,)}) if c.feasible else c for c in table]
+    shown = replace(result, summary=result.summary.model_copy(update={"table": tuple(table)}))
+    assert _title(shown).endswith("2 rounds, 1 seed")
+    assert "Infeasible at 0.01%: Top-K, CWMP, CWMP (1,1). Diverged at 10%: CWMP." in _caption(shown)
 
 
 def test_without_matplotlib_the_remedy_is_named(

@@ -13,9 +13,10 @@ from costmodels.costfile import CostFile
 from cwmp.fl.models import build_model
 from cwmp.fl.rounds import Federation
 from cwmp.fl.training import Trainer
+from cwmp.progress import Tick
 from cwmp.report.curves import curves_of
 from cwmp.results import RunResult, ledger_rows, round_rows
-from cwmp.study import Cell, Step, StudyConfig, StudyResult, Tick, _Study, run_study
+from cwmp.study import Cell, Step, StudyConfig, StudyResult, _Study, run_study
 from cwmp.summarise import comparable_runs, compare_methods, summarise_cells
 from cwmp.summary import Summary
 from profiler.errors import BudgetError, CwmpError, InputError, LayerMismatchError, UpdateError

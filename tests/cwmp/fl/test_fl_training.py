@@ -89,6 +89,23 @@ def test_dropout_is_drawn_from_the_generator_too() -> None:
     assert not np.array_equal(first, other)
 
 
+def test_training_leaves_no_trace_with_devices_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seeding every device queues a stack trace a call until a GPU is first used: a leak."""
+    queued: list[object] = []
+    monkeypatch.setattr("torch.cuda.random._lazy_call", lambda *call, **_: queued.append(call))
+    torch.manual_seed(0)
+    before = len(queued)
+    trainer = Trainer(build_model("mlp", SHAPE), LocalPlan())
+    state = trainer.state()
+    built = len(queued)
+    for _ in range(3):
+        trainer.train(state, *_examples(), np.random.default_rng(0))
+    assert before > 0
+    assert len(queued) == built
+
+
 def test_a_last_batch_of_one_joins_the_one_before() -> None:
     trainer = Trainer(build_model("resnet8", SHAPE), LocalPlan(batch_size=8))
     result = trainer.train(trainer.state(), *_examples(17), np.random.default_rng(0))

@@ -1,0 +1,77 @@
+"""The cells of a study's grid, and how it tells whoever watches where it is in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cwmp.fl.rounds import Federation, RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One method at one budget.
+
+    Attributes:
+        method: its name.
+        budget: as reported.
+        budget_j: joules a client may declare a round.
+        reason: why it cannot run; empty if it can.
+    """
+
+    method: str
+    budget: str
+    budget_j: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished round, for whoever shows progress.
+
+    Attributes:
+        run, runs: running number of the run, from 1, and how many there are.
+        round, rounds: the same for the round in its run.
+        cell, seed: which run.
+        accuracy: of the new model on the test set.
+        elapsed_s: since the study began.
+    """
+
+    run: int
+    runs: int
+    round: int
+    rounds: int
+    cell: Cell
+    seed: int
+    accuracy: float
+    elapsed_s: float
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Tells whoever watches that a round of one run has finished."""
+
+    run: int
+    runs: int
+    started_s: float
+    progress: Progress | None
+
+    def __call__(self, cell: Cell, federation: Federation, record: RoundRecord) -> None:
+        if self.progress is None:
+            return
+        self.progress(
+            Step(
+                run=self.run,
+                runs=self.runs,
+                round=record.round,
+                rounds=federation.rounds,
+                cell=cell,
+                seed=federation.seed,
+                accuracy=record.accuracy,
+                elapsed_s=time.monotonic() - self.started_s,
+            )
+        )
