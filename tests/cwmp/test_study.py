@@ -318,6 +318,20 @@ def test_an_error_is_raised_only_where_every_run_fails_of_it(
     ]
 
 
+def test_a_budget_that_an_update_cannot_use_is_a_row_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(*_: object, **__: object) -> None:
+        raise BudgetError("infeasible: the budget of 1 J opens no layer with an entry")
+
+    monkeypatch.setattr("cwmp.selectors.top_k.TopK.select", nothing)
+    dense, top = _run(methods="dense,topk", seeds=1).runs
+    assert (dense.outcome, top.outcome) == ("finished", "infeasible")
+    assert top.reason == "infeasible: seed 0, the budget of 1 J opens no layer with an entry"
+    with pytest.raises(BudgetError, match="opens no layer"):
+        _run(methods="topk", seeds=2)
+
+
 def test_a_model_without_a_finite_loss_has_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is selected from the last round's model, so no selector would notice."""
     monkeypatch.setattr(Trainer, "evaluate", lambda *_: (0.1, float("nan")))
