@@ -142,10 +142,10 @@ class Receiver:
                 if magic != MAGIC or length > self._limit_bytes:
                     raise ConnectionAbortedError(errno.ECONNABORTED, "not a frame to drain")
                 frame.discard(length, buffer)
-                connection.sendall(ANSWER.pack(length))
-                with self._lock:
+                with self._lock:  # before the answer: a sender that has it finds itself counted
                     self.received.frames += 1
                     self.received.payload_bytes += length
+                connection.sendall(ANSWER.pack(length))
         except OSError:
             with self._lock:
                 self.received.refused += 1

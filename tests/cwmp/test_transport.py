@@ -28,7 +28,7 @@ def test_every_byte_is_drained_before_send_returns():
         sender = Sender(*receiver.address)
         for count, size in enumerate(sizes, start=1):
             sender.send(b"x" * size)
-            _until(lambda count=count: receiver.received.frames == count)
+            assert receiver.received.frames == count
         sender.close()
         assert receiver.received.payload_bytes == sum(sizes)
         second = Sender(*receiver.address)
