@@ -1,16 +1,19 @@
 """The joules of an action, repeated: in all, and above what the machine draws at rest.
 
 Before each repetition the machine rests, and that rest's power, not one taken once for all,
-is subtracted: d = E - P_rest T. The interval is Student's over the repetitions; a single
-one has only the bound that the counter's steps give.
+is subtracted: d = E - P_rest T, in the run and in the quiet that ends it (see `window`). The
+interval is Student's over the repetitions; a single one has only the bound that the counter's
+steps give.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -65,7 +68,9 @@ class Repetition:
         """Standard error of `above_rest_j` from the edges of both windows."""
         if self.rest is None or self.run.standard_error_j is None:
             return None
-        scale = self.run.duration_s / self.rest.duration_s
+        # The run's own error holds the rest's for the quiet t: (T + t)^2 = t^2 + T (T + 2 t).
+        run_s, quiet_s = self.run.duration_s, self.run.quiet_s
+        scale = math.sqrt(run_s * (run_s + 2 * quiet_s)) / self.rest.duration_s
         return math.hypot(self.run.standard_error_j, scale * (self.rest.standard_error_j or 0.0))
 
 
@@ -87,6 +92,7 @@ def repeat_measured(
     idle_s: float = 1.0,
     probe: ProbeResult | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    draw: Callable[[], float] = random.random,
     done: Callable[[Repetition], None] = lambda _: None,
 ) -> list[Repetition]:
     """Run *action* *repeat* times, each after a rest of *idle_s*.
@@ -96,8 +102,9 @@ def repeat_measured(
         meter: an open meter.
         repeat: how often, 1 or more.
         idle_s: the rest before each run; 0 takes none, and then nothing is subtracted.
-        probe: of this meter, for the edges' standard error.
+        probe: of this meter, for the quiet around each window and its standard error.
         sleep: rests.
+        draw: as in `meter_window`.
         done: called with each finished repetition, so that an interruption loses only one.
 
     Raises:
@@ -105,14 +112,16 @@ def repeat_measured(
         MeterReadError, CounterFaultError: a read failed.
     """
     check_plan(repeat, idle_s)
+    window = partial(meter_window, probe=probe, sleep=sleep, draw=draw)
     repetitions = []
     for number in range(repeat):
         rest = None
         if idle_s > 0:
-            with meter_window(meter, f"rest {number + 1}", probe=probe) as resting:
+            name = f"rest {number + 1}"
+            with window(meter, name, resting=True) as resting:
                 sleep(idle_s)
             rest = resting.result
-        with meter_window(meter, f"run {number + 1}", probe=probe) as running:
+        with window(meter, f"run {number + 1}", rest=rest) as running:
             action()
         repetitions.append(Repetition(running.result, rest))
         done(repetitions[-1])

@@ -3,20 +3,33 @@
 with meter_window(meter, "epoch", probe=probe(meter)) as window:
     train()
 print(window.result.energy_j, "+-", window.result.standard_error_j)
+
+A counter that steps shows a state up to one step old. Read right after the work, it misses
+(P_work - P_rest) tau / 2 on average, which no number of repetitions averages out. Where the
+probe found such steps, a window begins after a quiet longer than a step, and is read again after
+another such quiet, whose joules at rest are taken out::
+
+    E = E(after the quiet) - E(start) - P_rest t_quiet
+
+Each quiet is lengthened by a random part of a step. Windows of one length would otherwise show
+one of two values, and a few of them often the same one: no scatter to estimate an error from.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from profiler.errors import InputError
-from profiler.meters.base import EnergyMeter, Origin, Reading
-from profiler.probe import ProbeResult
+from profiler.gauge import Gauge
+from profiler.meters.base import EnergyMeter, Origin, Reading, energy_between, first_reading
+from profiler.probe import IDLE_SHARE, ProbeResult
 from profiler.statistics import edge_standard_error_j
 
 
@@ -27,11 +40,15 @@ class WindowResult:
     Attributes:
         name: as given.
         origin: ``measured``, ``modelled`` or ``assumed``, from the meter.
-        duration_s: from the first read to the last, by the monotonic clock.
-        energy_j: the sum over the selected rails.
+        duration_s: of the block, by the monotonic clock; the quiet around it is not in it.
+        energy_j: the sum over the selected rails. It may fall below 0 by a few standard errors
+            where the block was shorter than the counter's step.
         rail_energy_j: each rail by itself.
         standard_error_j: of the sum, from where the edges fall in the counters' steps alone:
-            sqrt(sum_r (P_r tau_r)^2 / 6). ``None`` where the meter was not probed.
+            sqrt(sum_r (P_r tau_r)^2 / 6) with P_r the power at the edges, which is that at
+            rest where they lie in quiet, and the error of the joules taken out for the quiet.
+            ``None`` where the meter was not probed.
+        quiet_s: seconds of quiet after the block whose joules at rest were taken out.
     """
 
     name: str
@@ -40,6 +57,7 @@ class WindowResult:
     energy_j: float
     rail_energy_j: dict[str, float]
     standard_error_j: float | None
+    quiet_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for JSON."""
@@ -67,41 +85,84 @@ class Window:
 
 @contextmanager
 def meter_window(
-    meter: EnergyMeter, name: str, *, probe: ProbeResult | None = None
+    meter: EnergyMeter,
+    name: str,
+    *,
+    probe: ProbeResult | None = None,
+    rest: WindowResult | None = None,
+    resting: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+    draw: Callable[[], float] = random.random,
 ) -> Iterator[Window]:
     """Measure the block under ``with``. Windows may lie inside one another.
 
     While it is open, a thread reads a meter whose counters wrap often enough that no wrap is
     missed; such a meter must bear being read from two threads, as those of this project do.
+    Time between windows is nobody's: a counter that wrapped or was reset then does no harm.
 
     Args:
         meter: an open meter.
         name: for the result.
-        probe: of this meter; gives the standard error.
+        probe: of this meter; gives the standard error, and the quiet around the block where the
+            counter steps: 3 to 5 steps in all, some 5 ms for RAPL and 0.4 s for a counter of
+            100 ms. Without it there is no quiet, and a stepped counter reads low. An inner
+            window's quiet counts as the outer one's work.
+        rest: a finished window in which the machine rested; gives the power of the quiet. By
+            default the probe's idle power.
+        resting: the block itself rests, and the quiet at its end is part of it.
+        sleep: waits so many seconds.
+        draw: a number from 0 to 1, the part of a step by which a quiet is lengthened.
 
     Raises:
         MeterReadError, CounterFaultError: a read failed, at an edge or in between. The block
             has run, but its joules are lost; an error of the block itself goes first.
     """
     window = Window(name)
+    gauge = _gauge(meter, probe)
+
+    def fall_quiet() -> None:
+        sleep(gauge.tail_s + draw() * (gauge.period_s or 0.0))
+
+    if gauge.stepped:
+        fall_quiet()
     with _KeptAlive(meter) as kept_alive:
-        start = meter.read()
+        start = first_reading(meter)
         yield window
-        end = meter.read()
+        done = end = meter.read()
+        if gauge.stepped:
+            fall_quiet()
+            end = meter.read()
+            done = end if resting else done
     if kept_alive.error is not None:
         raise kept_alive.error
-    window._result = _result(name, meter, start, end, probe)
+    window._result = _result(name, meter, (start, done, end), probe, rest)
+
+
+def _gauge(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
+    """What says how long a quiet must be, so that windows and blocks are metered alike."""
+    if probe is None:
+        return Gauge(meter)
+    return Gauge(meter, probe.period_s, probe.period_p99_s, probe.quantum_j)
 
 
 def _result(
-    name: str, meter: EnergyMeter, start: Reading, end: Reading, probe: ProbeResult | None
+    name: str,
+    meter: EnergyMeter,
+    readings: tuple[Reading, Reading, Reading],
+    probe: ProbeResult | None,
+    rest: WindowResult | None,
 ) -> WindowResult:
-    duration_s = end.time_s - start.time_s
-    rail_energy_j = {
-        rail: end.energy_j[rail] - start.energy_j[rail] for rail in meter.info.selected
-    }
+    """The result from the readings before the block, after it, and after the quiet."""
+    start, done, end = readings
+    duration_s, quiet_s = done.time_s - start.time_s, end.time_s - done.time_s
+    rail_energy_j = {rail: energy_between(start, end, [rail]) for rail in meter.info.selected}
     error_j = None
-    if probe is not None:
+    if probe is not None and quiet_s > 0:
+        power_w, error_w = _power_at_rest(meter, probe, rest)
+        for rail in rail_energy_j:
+            rail_energy_j[rail] -= power_w[rail] * quiet_s
+        error_j = math.hypot(edge_error_j(power_w, 1.0, probe), error_w * quiet_s)
+    elif probe is not None:
         error_j = edge_error_j(rail_energy_j, duration_s, probe)
     return WindowResult(
         name=name,
@@ -110,10 +171,25 @@ def _result(
         energy_j=sum(rail_energy_j.values()),
         rail_energy_j=rail_energy_j,
         standard_error_j=error_j,
+        quiet_s=quiet_s,
     )
 
 
-def edge_error_j(rail_energy_j: dict[str, float], duration_s: float, probe: ProbeResult) -> float:
+def _power_at_rest(
+    meter: EnergyMeter, probe: ProbeResult, rest: WindowResult | None
+) -> tuple[dict[str, float], float]:
+    """Watts at rest by rail, and the standard error of their sum from the counters' steps."""
+    rails = meter.info.selected
+    if rest is not None:
+        power_w = {rail: rest.rail_energy_j[rail] / rest.duration_s for rail in rails}
+        return power_w, (rest.standard_error_j or 0.0) / rest.duration_s
+    power_w = {rail: probe.rail(rail).idle_power_w for rail in rails}
+    return power_w, edge_error_j(power_w, 1.0, probe) / (IDLE_SHARE * probe.duration_s)
+
+
+def edge_error_j(
+    rail_energy_j: Mapping[str, float], duration_s: float, probe: ProbeResult
+) -> float:
     """Standard error of a window's energy from its two edges, over rails that step apart.
 
     sqrt(sum_r (P_r tau_r)^2 / 6), P_r the rail's mean power in the window and tau_r its update

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from stand_ins.simulated_device import SimulatedDevice
 
 from profiler.errors import InputError, MeterReadError
 from profiler.measure import (
@@ -26,6 +28,9 @@ from profiler.window import WindowResult
 PROBE = ProbeResult(
     0.001, 0.001, 1e-6, 1e-6, 5.0, 9, 1.0, (RailProbe("cpu", 9, 0.001, 0.001, 1e-6, 5.0),)
 )
+
+
+SLOW = ProbeResult(0.1, 0.1, None, 1e-6, 60.0, 9, 1.0, (RailProbe("cpu", 9, 0.1, 0.1, None, 60.0),))
 
 
 def _repetition(energy_j: float, duration_s: float = 2.0, rest_w: float | None = 5.0) -> Repetition:
@@ -99,7 +104,7 @@ def test_without_rest_there_is_nothing_above_it() -> None:
 
 def test_finished_runs_are_handed_over_before_a_later_one_fails() -> None:
     clock = ManualClock()
-    meter = FakeMeter(10.0, clock=clock, faults={6: MeterReadError("gone")})
+    meter = FakeMeter(10.0, clock=clock, faults={8: MeterReadError("gone")})
     kept: list[Repetition] = []
     with pytest.raises(MeterReadError):
         repeat_measured(
@@ -113,6 +118,39 @@ def test_finished_runs_are_handed_over_before_a_later_one_fails() -> None:
         )
     assert len(kept) == 1
     assert kept[0].above_rest_error_j is not None
+
+
+def test_student_covers_the_truth_on_a_slow_counter() -> None:
+    draw = random.Random(1).random
+    covered, above_covered, sessions = 0, 0, 200
+    for _ in range(sessions):
+        device = SimulatedDevice(60.0, 0.1)
+        device.sleep(draw() * 0.1)
+        finished = repeat_measured(
+            lambda device=device: device.spend(0.5, 300.0),
+            device,
+            repeat=6,
+            probe=SLOW,
+            sleep=device.sleep,
+            draw=draw,
+        )
+        total, above = total_energy(finished), energy_above_rest(finished)
+        assert above is not None and above.half_width is not None and total.half_width is not None
+        assert finished[0].run.duration_s == pytest.approx(0.5)
+        covered += abs(total.mean - 300.0) <= total.half_width
+        above_covered += abs(above.mean - 270.0) <= above.half_width
+    assert covered >= 0.9 * sessions
+    assert above_covered >= 0.9 * sessions
+
+
+def test_error_above_rest_counts_the_rest_once_for_run_and_quiet() -> None:
+    rest = WindowResult("rest", "measured", 2.0, 10.0, {"cpu": 10.0}, 0.4)
+    edges_j, quiet_s = 0.3, 0.125
+    run_error_j = math.hypot(edges_j, quiet_s / 2.0 * 0.4)
+    run = WindowResult("run", "measured", 0.5, 9.0, {"cpu": 9.0}, run_error_j, quiet_s)
+    assert Repetition(run, rest).above_rest_error_j == pytest.approx(
+        math.hypot(edges_j, (0.5 + quiet_s) / 2.0 * 0.4)
+    )
 
 
 @pytest.mark.parametrize(("repeat", "idle_s"), [(0, 1.0), (1, -1.0), (1, math.nan), (1, math.inf)])
