@@ -62,7 +62,7 @@ def demo(quick: bool, spec: str, seed: int, output: Path, force: bool, as_json: 
     Federated training is on scikit-learn's handwritten digits, so nothing is downloaded. Trace,
     cost model, cost files, results and picture are left in the output folder.
     """
-    from cwmp.commands.run import picture_of
+    from cwmp.commands.run import save_picture
     from cwmp.results import refuse_results
     from profiler.files import refuse_existing
     from profiler.meters import discover, find_meter
@@ -105,11 +105,12 @@ def demo(quick: bool, spec: str, seed: int, output: Path, force: bool, as_json: 
 
     tell.step(5, f"Federated training on {DATA}, sparsifiers at equal joules")
     result = _train(scale, output / FILES[2], budgets)
-    result.save(output, picture=picture_of(result), force=force)
+    result.save(output, force=force)
     if as_json:
         print_json(_document(trace, costs, budgets, gains, result, output))
     else:
         tell.study(result, output)
+    save_picture(result, output)
     if result.summary.interrupted:
         raise Interrupted
 
