@@ -11,12 +11,14 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.errors import FileFormatError, MissingExtraError
 from profiler.files import read_bytes, refuse_existing, write_atomic
+from profiler.meters.base import Origin
+from profiler.workloads import OperationName, Pattern
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +79,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("period_s", "float", "update period of the counter", nullable=True, minimum=0),
     Column("flags", "str", "comma-separated; empty when nothing was remarkable"),
 )
-_ORIGINS = {"measured", "modelled", "assumed"}
+VOCABULARIES: dict[str, tuple[str, ...]] = {
+    "stage": ("pilot", "main"),
+    "origin": get_args(Origin),
+    "operation": get_args(OperationName),
+    "pattern": get_args(Pattern),
+}
+"""The words that a column may hold."""
 
 
 class LayerRecord(BaseModel):
@@ -102,7 +110,7 @@ class TraceMetadata(BaseModel):
     layers: tuple[LayerRecord, ...]
     device: str
     meter: str
-    origin: Literal["measured", "modelled", "assumed"]
+    origin: Origin
     assumptions: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
     """What the joules include beyond the operation: loopback counts both ends, ..."""
@@ -197,8 +205,9 @@ def check_blocks(blocks: pd.DataFrame) -> pd.DataFrame:
     """The block table with the schema's columns, order and types.
 
     Raises:
-        FileFormatError: a column is missing, holds NaN or inf where a number is needed, or is
-            out of range. Paired differences may be negative; raw energies may not.
+        FileFormatError: a column is missing, holds NaN or inf where a number is needed, is
+            out of range or holds an unknown word, or a block's number appears twice. Paired
+            differences may be negative; raw energies may not.
     """
     import numpy as np
     import pandas as pd
@@ -230,10 +239,18 @@ def check_blocks(blocks: pd.DataFrame) -> pd.DataFrame:
         whole = "Int64" if column.nullable else "int64"
         checked[column.name] = numbers.astype(whole) if column.dtype == "int" else numbers
     table = pd.DataFrame(checked).reset_index(drop=True)
-    unknown = set(table["origin"]) - _ORIGINS
-    if unknown:
-        raise FileFormatError(f"origin {sorted(unknown)[0]!r} is not one of {sorted(_ORIGINS)}")
+    _check_words(table)
+    twice = table["block"].duplicated()
+    if twice.any():
+        raise FileFormatError(f"block {table['block'][twice].iloc[0]} appears twice")
     return table
+
+
+def _check_words(table: pd.DataFrame) -> None:
+    for name, known in VOCABULARIES.items():
+        unknown = sorted(set(table[name]) - set(known))
+        if unknown:
+            raise FileFormatError(f"{name} {unknown[0]!r} is not one of {', '.join(known)}")
 
 
 def describe(error: ValidationError) -> str:
