@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.estimators import nonnegative_least_squares
+from costmodels.leastsquares import nonnegative_least_squares
 from profiler.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:

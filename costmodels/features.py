@@ -7,9 +7,10 @@ Distinct cache lines that k random entries of a tensor of L lines touch, on aver
 
     lines = L (1 - (1 - 1/L)^k)
 
-(the occupancy of L urns by k balls), and ceil(k itemsize / 64) when the entries are
-consecutive. A line of a larger tensor sits further away: ``far_lines`` multiplies by
-log2(1 + tensor bytes / 32 KiB), so that the price of a line may grow with the footprint.
+(the occupancy of L urns by k balls), and when the entries are consecutive and begin anywhere
+in a line, 1 + (k - 1) itemsize / 64 and at most L. Both are concave in k. A line of a larger
+tensor sits further away: ``far_lines`` multiplies by log2(1 + tensor bytes / 32 KiB), so that
+the price of a line may grow with the footprint.
 
 Where training cannot tell two columns apart, one size measured makes ``parameters`` as
 constant as ``calls``, the later column of the list carries the price: a larger model is then
@@ -187,7 +188,7 @@ def _lines(
 ) -> NDArray[np.float64]:
     total = -(-tensor_bytes // LINE_BYTES)
     if pattern == "clustered":
-        return np.minimum(np.ceil(k * itemsize / LINE_BYTES), total)
+        return np.minimum(1.0 + (k - 1.0) * itemsize / LINE_BYTES, total)
     if total == 1:
         return np.ones_like(k)
     # expm1 and log1p keep the k = 1 case at one line for tensors of 10^9 lines

@@ -11,25 +11,29 @@ import numpy as np
 from costmodels.cells import CellMean, cell_means
 from costmodels.costmodel import CostModel
 from costmodels.features import FEATURES, Group, group_of
-from costmodels.from_trace import assumptions_of, trace_hash, utc_now
 from costmodels.records import Coefficient, GroupResiduals, OperationModel, TraceSource
 from costmodels.regression import cross_validate, fit_regression, price_intervals
+from costmodels.sources import assumptions_of, trace_hash, utc_now
 from profiler.errors import InputError
 
 if TYPE_CHECKING:
     from profiler.trace import Trace
+
+_REVISION = "revision"
+"""A commit beside the versions in ``software``: it has no major version to compare."""
 
 
 def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostModel:
     """Fit pooled prices to the cell means of one or several traces of one device.
 
     For each operation, least squares on relative error with non-negative prices over physical
-    features (`costmodels.features`), their 95 % intervals by a bootstrap over layer
-    signatures, and leave-one-signature-out cross-validation.
+    features (`costmodels.features`), their 95 % intervals by resampling, and
+    leave-one-signature-out cross-validation.
 
     Args:
         traces: of the same device, meter, governor, implementations and software major
-            versions; cells of different traces are not averaged together.
+            versions; cells of different traces are not averaged together. Revisions of this
+            project may differ; then the model's assumptions name them.
         seed: of the resamples.
 
     Raises:
@@ -50,7 +54,11 @@ def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostMod
                 continue
             groups.setdefault(group_of(cell.operation, cell.pattern), []).append(cell)
     first = sessions[0].metadata
-    sentences = [sentence for trace in sessions for sentence in assumptions_of(trace.metadata)]
+    sentences = [sentence for trace in sessions for sentence in assumptions_of(trace)]
+    revisions = dict.fromkeys(trace.metadata.software.get(_REVISION) for trace in sessions)
+    if len(revisions) > 1:
+        named = ", ".join(revision or "not recorded" for revision in revisions)
+        sentences.append(f"the traces are of different revisions of this project: {named}")
     if unpriced:
         sentences.append(
             f"{unpriced} training cells of modules without known multiply-accumulates are left out"
@@ -158,6 +166,7 @@ def _conditions(trace: Trace) -> dict[str, Any]:
         **{
             f"the major version of {package}": version.split(".")[0]
             for package, version in meta.software.items()
+            if package != _REVISION
         },
         **{f"the code of {name}": code for name, code in meta.implementations.items()},
     }

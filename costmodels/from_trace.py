@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +11,14 @@ from costmodels.costfile import CostFile, LayerCost, OperationCost, Origin, Unit
 from costmodels.curves import Curve, fit_curve, price
 from costmodels.features import Group, group_of
 from costmodels.pooling import Pool
+from costmodels.sources import (
+    assumptions_of,
+    basis_of,
+    provenance_of,
+    refuse_other_model,
+    utc_now,
+    with_messages_of,
+)
 from profiler.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,20 +43,67 @@ def payer_of(operation: str) -> Payer:
     return "receivers" if operation == "update" else "client"
 
 
-def costs_from_trace(trace: Trace) -> CostFile:
+def costs_from_trace(trace: Trace, messages: Trace | None = None) -> CostFile:
     """The cost file of the model that *trace* profiled, on the device it was profiled on.
 
     Args:
         trace: one session; every layer of its model needs ``update`` blocks, its own or those
             of a layer of equal signature.
+        messages: a session of the same model that encode, send and select are taken from, all
+            of them, in the place of *trace*'s: where updates run on a GPU, messages run on the
+            CPU beside it and need a meter of their own.
 
     Raises:
-        InputError: the trace holds no blocks, or none of ``update`` for some layer.
+        InputError: a trace holds no sound blocks, *trace* none of ``update`` for some layer;
+            *messages* profiled other layers, or no message at all.
     """
     meta = trace.metadata
     curves = _curves(trace)
-    pools = _pools(curves)
-    costs = {key: _cost(curve, pools, meta) for key, curve in curves.items()}
+    costs = _costs(curves, meta)
+    layers = _layers(meta, costs)
+    message = _messages(costs) if messages is None else _messages_of(messages, meta)
+    file = CostFile(
+        created_utc=utc_now(),
+        device=meta.device,
+        meter=meta.meter,
+        origin=meta.origin,
+        model=meta.model,
+        basis=f"weighted lines E(k) = a + c k over {basis_of(trace)}",
+        layers=layers,
+        modules=_modules(curves, costs),
+        message=message,
+        assumptions=(*assumptions_of(trace), *_pooled_sentence(layers)),
+        software=meta.software,
+        provenance={
+            **provenance_of(trace),
+            "measured_as": {
+                record.name: record.measured_as
+                for record in meta.layers
+                if record.measured_as != record.name
+            },
+        },
+    )
+    return file if messages is None else with_messages_of(file, messages)
+
+
+def _messages_of(messages: Trace, meta: TraceMetadata) -> tuple[OperationCost, ...]:
+    """The message costs of a second trace, of the model that *meta* describes."""
+    refuse_other_model(meta, messages.metadata)
+    found = _messages(_costs(_curves(messages), messages.metadata))
+    if not found:
+        raise InputError("the trace for messages holds no encode, send or select blocks")
+    return found
+
+
+def _messages(
+    costs: Mapping[tuple[str, str, str], OperationCost],
+) -> tuple[OperationCost, ...]:
+    return tuple(cost for key, cost in costs.items() if key[0] in MESSAGE_OPERATIONS)
+
+
+def _layers(
+    meta: TraceMetadata, costs: Mapping[tuple[str, str, str], OperationCost]
+) -> tuple[LayerCost, ...]:
     layers = []
     for record in meta.layers:
         found = [costs.get(("update", p, record.measured_as)) for p in _UPDATE_PATTERNS]
@@ -70,36 +123,7 @@ def costs_from_trace(trace: Trace) -> CostFile:
                 operations=operations,
             )
         )
-    return CostFile(
-        created_utc=utc_now(),
-        device=meta.device,
-        meter=meta.meter,
-        origin=meta.origin,
-        model=meta.model,
-        basis=(
-            f"weighted lines E(k) = a + c k over {len(trace.blocks)} blocks of "
-            f"{meta.model}, {meta.origin} by {meta.meter} on {meta.created_utc}"
-        ),
-        layers=tuple(layers),
-        modules=_modules(curves, costs),
-        message=tuple(
-            cost for (operation, _, _), cost in costs.items() if operation in MESSAGE_OPERATIONS
-        ),
-        assumptions=(*assumptions_of(meta), *_pooled_sentence(layers)),
-        software=meta.software,
-        provenance={
-            "trace_sha256": trace_hash(trace),
-            "blocks": len(trace.blocks),
-            "seed": meta.seed,
-            "remarks": list(meta.remarks),
-            "dropped": dict(meta.dropped),
-            "measured_as": {
-                record.name: record.measured_as
-                for record in meta.layers
-                if record.measured_as != record.name
-            },
-        },
-    )
+    return tuple(layers)
 
 
 def operation_cost(
@@ -129,25 +153,6 @@ def operation_cost(
     )
 
 
-def assumptions_of(meta: TraceMetadata) -> tuple[str, ...]:
-    """What a trace assumes, what its joules include, and what was remarked, as sentences."""
-    scope = (f"scope: {sentence}" for sentence in meta.scope)
-    remarks = (f"profiling: {sentence}" for sentence in meta.remarks)
-    return tuple(dict.fromkeys((*meta.assumptions, *scope, *remarks)))
-
-
-def trace_hash(trace: Trace) -> str:
-    """SHA-256 of a trace's content, the same for its Parquet and its CSV form."""
-    digest = hashlib.sha256(trace.metadata.model_dump_json().encode())
-    digest.update(trace.blocks.to_csv(index=False).encode())
-    return digest.hexdigest()
-
-
-def utc_now() -> str:
-    """The time as a label, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _curves(trace: Trace) -> dict[tuple[str, str, str], Curve]:
     """(operation, pattern, layer) -> curve. Messages of other sizes than the model's are left
     to the pooled regression."""
@@ -174,14 +179,19 @@ def _pools(curves: Mapping[tuple[str, str, str], Curve]) -> dict[Group, Pool]:
     return {group: Pool.of(members) for group, members in groups.items()}
 
 
-def _cost(curve: Curve, pools: Mapping[Group, Pool], meta: TraceMetadata) -> OperationCost:
-    cell = curve.cells[0]
-    return operation_cost(
-        curve,
-        pools[group_of(cell.operation, cell.pattern)],
-        origin=meta.origin,
-        implementation=meta.implementations.get(cell.operation, "not recorded"),
-    )
+def _costs(
+    curves: Mapping[tuple[str, str, str], Curve], meta: TraceMetadata
+) -> dict[tuple[str, str, str], OperationCost]:
+    pools = _pools(curves)
+    return {
+        (operation, pattern, layer): operation_cost(
+            curve,
+            pools[group_of(operation, pattern)],
+            origin=meta.origin,
+            implementation=meta.implementations.get(operation, "not recorded"),
+        )
+        for (operation, pattern, layer), curve in curves.items()
+    }
 
 
 def _pooled_sentence(layers: Sequence[LayerCost]) -> tuple[str, ...]:

@@ -80,18 +80,20 @@ def _steeper(b: float) -> tuple[Floats, Floats]:
 def secants(
     energy: Callable[[Floats], Floats], k_max: int, tolerance: float
 ) -> list[tuple[int, float, float]]:
-    """A concave, non-decreasing E(k) as few secant lines: (from_k, a, c) each.
+    """A concave, non-decreasing E(k) as few secant lines: (from_k, a, c) each, a and c >= 0.
 
     Exact at the knots, below E between them, by at most *tolerance* of E on the grid that is
-    looked at. A concave curve with E(0) >= 0 has secants with a >= 0.
+    looked at. An E that is not concave, falls or lies below zero at k = 0 is replaced by its
+    least concave, non-decreasing majorant through the origin or above it: then no line falls
+    and none has a negative a.
 
     Args:
-        energy: E, over arrays of k.
+        energy: E, not negative, over arrays of k.
         k_max: the last k that matters, at least 1.
         tolerance: largest relative deviation.
     """
     grid = np.unique(np.round(np.geomspace(1, max(k_max, 2), 97)).astype(np.int64))
-    value = energy(grid.astype(np.float64))
+    value = _concave_majorant(grid.astype(np.float64), energy(grid.astype(np.float64)))
     knots = [0, grid.size - 1]
     while True:
         straight = np.interp(grid, grid[knots], value[knots])
@@ -103,5 +105,21 @@ def secants(
     lines = []
     for left, right in pairwise(knots):
         c = float((value[right] - value[left]) / (grid[right] - grid[left]))
-        lines.append((int(grid[left]), float(value[left] - c * grid[left]), c))
+        a = float(value[left] - c * grid[left])  # at least zero but for rounding
+        lines.append((int(grid[left]), max(a, 0.0), c))
     return lines
+
+
+def _concave_majorant(k: Floats, value: Floats) -> Floats:
+    """The upper hull of (0, 0) and the points of the running maximum, at *k*."""
+    x, y = np.append(0.0, k), np.append(0.0, np.maximum.accumulate(value))
+    hull: list[int] = []
+    for point in range(x.size):
+        while len(hull) > 1:
+            before, last = hull[-2], hull[-1]
+            chord = (y[point] - y[before]) * (x[last] - x[before])
+            if (y[last] - y[before]) * (x[point] - x[before]) > chord:
+                break
+            hull.pop()
+        hull.append(point)
+    return np.asarray(np.interp(k, x[hull], y[hull]))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
 from costmodels.features import feature_matrix
-from costmodels.from_trace import UNITS, payer_of, utc_now
+from costmodels.from_trace import UNITS, payer_of
 from costmodels.pieces import secants
 from costmodels.records import OperationModel
+from costmodels.sources import utc_now
 from profiler.errors import InputError
 from profiler.layers import LayerInfo
 from profiler.workloads import Cell
@@ -172,8 +173,10 @@ def _pieces(
 ) -> tuple[Piece, ...]:
     """E(k) as secant lines within 5 %; at k = k_max alone for the dense add.
 
-    A price of zero per k cannot stand: then c is the most that the residuals leave room for,
-    (exp(q) - 1) E(k_max) / k_max, and flagged.
+    A price of zero per k cannot stand. Where a line is flat, E is tilted by 5 % about its end,
+    0.95 E(k) + 0.05 E(k_max) k / k_max, which for a concave E is neither above E nor more than
+    5 % below; the slope that this gives is flagged, with the most that the residuals leave
+    room for as its limit.
     """
     spread = model.validation.half_width_log
     last_j = float(energy(np.array([k_max], dtype=np.float64))[0])
@@ -184,10 +187,14 @@ def _pieces(
         )
     if model.group.endswith(".dense"):
         return (Piece(a_j=None, c_j=_estimate(last_j / k_max, spread)),)
+    lines = secants(energy, k_max, _TOLERANCE)
+    flat = [c * k_max <= _NOTHING * last_j for _, _, c in lines]
+    if any(flat):
+        tilt_j = _TOLERANCE * last_j / k_max
+        lines = [(k, (1 - _TOLERANCE) * a, (1 - _TOLERANCE) * c + tilt_j) for k, a, c in lines]
     pieces = []
-    for from_k, a, c in secants(energy, k_max, _TOLERANCE):
-        rising = c * k_max > _NOTHING * last_j
-        slope = _estimate(c, spread) if rising else _limit(last_j / k_max, spread)
+    for (from_k, a, c), level in zip(lines, flat, strict=True):
+        slope = _limit(c, last_j / k_max, spread) if level else _estimate(c, spread)
         fixed = _estimate(a, spread) if a > _NOTHING * last_j else None
         pieces.append(Piece(from_k=from_k, a_j=fixed, c_j=slope))
     return tuple(pieces)
@@ -197,9 +204,9 @@ def _estimate(value: float, spread: float) -> Estimate:
     return Estimate(value=value, low=value * exp(-spread), high=value * exp(spread))
 
 
-def _limit(mean_j: float, spread: float) -> Estimate:
-    limit = min(exp(spread) - 1.0, 1.0) * mean_j
-    return Estimate(value=limit, low=0.0, high=limit, below_detection=True, upper_limit=limit)
+def _limit(value: float, mean_j: float, spread: float) -> Estimate:
+    limit = max(min(exp(spread) - 1.0, 1.0) * mean_j, value)
+    return Estimate(value=value, low=0.0, high=limit, below_detection=True, upper_limit=limit)
 
 
 def _message_k_max(model: OperationModel, total: int) -> int:

@@ -3,13 +3,16 @@
     E = sum_j  price_j x feature_j,    price_j >= 0,
 
 by least squares on relative error over the cell means of all layers. A cell whose mean drowns
-in its own error counts for less: the weight is y^2 / (y^2 + s^2).
+in its own error counts for less: the weight is 1 / (E^2 + s(E)^2) with s^2 the noise model of
+`costmodels.cells`. Both are taken at the fitted E, not at the noisy mean, which would favour the
+cells that came out low (`costmodels.estimators.RelativeNNLS`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +21,12 @@ from costmodels.cells import CellMean
 from costmodels.features import Group, cell_features, feature_matrix
 from costmodels.validation import Validation, leave_one_group_out, log_residuals, validate
 from profiler.errors import InputError
-from profiler.statistics import detect
+from profiler.statistics import detect, t_quantile
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 200
+_TAILS = (0.025, 0.975)
+_REFITS = 4
 _FEWEST_GROUPS = 5
 _ON_LAYERS = ("update", "update.dense", "train")
 
@@ -57,8 +62,8 @@ def fit_regression(group: Group, cells: Sequence[CellMean]) -> Regression:
     Raises:
         InputError: no cell has a positive mean, so that every price would be zero.
     """
-    X, y, weight = _arrays(cells)
-    prices = _fit(X, y, weight)
+    X, y, noise = _arrays(cells)
+    prices = _fit(X, y, noise)
     if not (prices > 0).any():
         raise InputError(
             f"no cost was seen for {group!r}: every cell is at or below zero; "
@@ -70,27 +75,23 @@ def fit_regression(group: Group, cells: Sequence[CellMean]) -> Regression:
 def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, str]:
     """95 % intervals of the prices, shapes (p,), and how they were made.
 
-    Percentiles over seeded resamples: of layer signatures, for operations on layers; for
-    messages, and with fewer than five signatures, of the cell means within their errors.
+    Percentiles of the prices of cell means that are redrawn within their errors: Student's, with
+    each cell's own degrees of freedom. For operations on layers, with at least five signatures,
+    also of resampled signatures, and the wider of both: redrawing does not know that layers
+    differ from the regression, and resampling sees little where few signatures set a price.
     """
-    X, y, weight = _arrays(regression.cells)
-    labels = np.array([cell.group for cell in regression.cells])
-    names = list(dict.fromkeys(labels.tolist()))
+    X, y, noise = _arrays(regression.cells)
     generator = np.random.default_rng(seed)
-    draws = []
-    if regression.group in _ON_LAYERS and len(names) >= _FEWEST_GROUPS:
-        method = "layer signatures resampled"
-        units = [np.flatnonzero(labels == name) for name in names]
-        for _ in range(_RESAMPLES):
-            chosen = generator.integers(0, len(units), len(units))
-            rows = np.concatenate([units[index] for index in chosen])
-            draws.append(_fit(X[rows], y[rows], weight[rows]))
-    else:
-        method = "cell means redrawn within their errors"
-        errors = np.sqrt([cell.variance for cell in regression.cells])
-        for _ in range(_RESAMPLES):
-            draws.append(_fit(X, y + errors * generator.standard_normal(y.size), weight))
-    low, high = np.quantile(np.stack(draws), [0.025, 0.975], axis=0)
+    errors = np.sqrt([cell.variance for cell in regression.cells])
+    degrees = np.array([cell.degrees for cell in regression.cells])
+    redrawn = (y + errors * generator.standard_t(degrees) for _ in range(_RESAMPLES))
+    low, high = np.quantile([_fit(X, again, noise) for again in redrawn], _TAILS, axis=0)
+    method = "cell means redrawn within their errors"
+    labels = [cell.group for cell in regression.cells]
+    if regression.group in _ON_LAYERS and len(set(labels)) >= _FEWEST_GROUPS:
+        between_low, between_high = _between_signatures(regression, labels, generator)
+        low, high = np.minimum(low, between_low), np.maximum(high, between_high)
+        method = f"{method} or layer signatures resampled, the wider,"
     return (
         np.minimum(low, regression.prices),
         np.maximum(high, regression.prices),
@@ -98,11 +99,32 @@ def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, 
     )
 
 
+def _between_signatures(
+    regression: Regression, labels: Sequence[str], generator: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Percentiles over resampled layer signatures, expanded for their small number.
+
+    A resample of G signatures varies too little and has normal tails, so that its percentiles
+    are moved away from the price by sqrt(G / (G - 1)) t_{G-1} / z (Hesterberg 2015).
+    """
+    X, y, noise = _arrays(regression.cells)
+    units = [np.flatnonzero(np.array(labels) == name) for name in dict.fromkeys(labels)]
+    count = len(units)
+    draws = []
+    for _ in range(_RESAMPLES):
+        rows = np.concatenate([units[index] for index in generator.integers(0, count, count)])
+        draws.append(_fit(X[rows], y[rows], noise[rows]))
+    away = np.quantile(draws, _TAILS, axis=0) - regression.prices
+    stretch = sqrt(count / (count - 1)) * t_quantile(0.975, count - 1) / t_quantile(0.975, inf)
+    low, high = regression.prices + stretch * away
+    return np.maximum(low, 0.0), high
+
+
 def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[str, Floats]]:
     """Leave-one-group-out report, and the log residuals of each group's detected cells."""
-    X, y, weight = _arrays(regression.cells)
+    X, y, noise = _arrays(regression.cells)
     groups = [cell.group for cell in regression.cells]
-    predicted = leave_one_group_out(_fit, X, y, weight, groups)
+    predicted = leave_one_group_out(_fit, X, y, noise, groups)
     detected = np.array(
         [
             detect(cell.mean_j, float(np.sqrt(cell.variance)), cell.degrees).detected
@@ -120,17 +142,22 @@ def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[
 
 
 def _arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
+    """Features, means, and the two parts of the noise model, shape (m, 2)."""
     y = np.array([cell.mean_j for cell in cells])
-    variance = np.array([cell.weight_variance for cell in cells])
-    return cell_features(cells), y, y**2 / (y**2 + variance)
+    noise = np.array([[cell.counter_variance, cell.relative_variance] for cell in cells])
+    return cell_features(cells), y, noise
 
 
-def _fit(X: Floats, y: Floats, weight: Floats) -> Floats:
+def _fit(X: Floats, y: Floats, noise: Floats) -> Floats:
     from costmodels.estimators import RelativeNNLS
 
     kept = _distinguishable(X)
     prices = np.zeros(X.shape[1])
-    prices[kept] = RelativeNNLS().fit(X[:, kept], y, sample_weight=weight).coef_
+    share = 1.0 / (1.0 + noise[:, 1])  # share / (E^2 + share v) = 1 / (E^2 + v + r E^2)
+    found = RelativeNNLS(refits=_REFITS).fit(
+        X[:, kept], y, sample_weight=share, variance=share * noise[:, 0]
+    )
+    prices[kept] = found.coef_
     return prices
 
 

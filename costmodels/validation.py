@@ -73,14 +73,15 @@ def leave_one_group_out(
     fit: Callable[[Floats, Floats, Floats], Floats],
     X: Floats,
     y: Floats,
-    weight: Floats,
+    noise: Floats,
     groups: Sequence[str],
 ) -> Floats:
     """Predictions of each cell by a fit to all other groups, shape (m,).
 
     Args:
-        fit: (X, y, weight) -> prices, shape (p,).
-        X, y, weight: features, cell means and weights, shapes (m, p), (m,) and (m,).
+        fit: (X, y, noise) -> prices, shape (p,).
+        X, y: features and cell means, shapes (m, p) and (m,).
+        noise: whatever *fit* weights a cell by, a row a cell, shape (m, ...).
         groups: the group of each cell.
 
     NaN throughout when there is only one group.
@@ -92,7 +93,7 @@ def leave_one_group_out(
         return predicted
     for name in names:
         out = labels == name
-        predicted[out] = X[out] @ fit(X[~out], y[~out], weight[~out])
+        predicted[out] = X[out] @ fit(X[~out], y[~out], noise[~out])
     return predicted
 
 

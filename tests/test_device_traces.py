@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import device_traces
-from costmodels import costs_from_trace, fit_cost_model
+from costmodels import CellMean, cell_means, costs_from_trace, fit_cost_model
+from costmodels.features import Group, group_of
+from costmodels.regression import fit_regression
 from profiler.errors import FileFormatError, InputError
 
 ENTRIES = device_traces.entries()
@@ -35,6 +37,19 @@ def test_a_recorded_trace_is_what_was_recorded_and_gives_costs(entry: device_tra
     assert costs.origin == entry.origin
     assert [layer.name for layer in costs.layers] == [layer.name for layer in meta.layers]
     assert fit_cost_model(trace).find("update") is not None
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_pooled_prices_neither_lose_nor_invent_joules(entry: device_traces.Entry) -> None:
+    groups: dict[Group, list[CellMean]] = {}
+    for cell in cell_means(device_traces.load(entry.name)):
+        if cell.operation != "train" or cell.macs is not None:
+            groups.setdefault(group_of(cell.operation, cell.pattern), []).append(cell)
+    for group, cells in groups.items():
+        fit = fit_regression(group, cells)
+        ratio = (fit.design @ fit.prices).sum() / sum(cell.mean_j for cell in cells)
+        # multiply-accumulates explain training to a factor of two, the rest to some per cent
+        assert ratio == pytest.approx(1, abs=0.1 if group == "train" else 0.02), group
 
 
 def test_an_altered_file_and_an_unknown_name_are_refused(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from simulated_traces import LAYERS, TRUE_A_J, TRUE_C_J, linear_truth, simulate
 from costmodels import CostModel, fit_cost_model
 from costmodels.features import feature_matrix
 from costmodels.fitting import _refuse_mixed
+from costmodels.prediction import _pieces
 from profiler.errors import FileFormatError, InputError, OutputExistsError
 from profiler.layers import LayerInfo
+from profiler.trace import Trace
 from profiler.workloads import Cell
 
 
@@ -120,6 +122,68 @@ def test_concave_costs_become_pieces_that_follow_the_prices() -> None:
     np.testing.assert_allclose(found.energy_j(k), true, rtol=0.08)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 10**6),
+    call=st.sampled_from([0.0, 1e-9, 1e-6]),
+    entry=st.sampled_from([0.0, 1e-12, 1e-9]),
+    line=st.sampled_from([0.0, 1e-10, 1e-7]),
+)
+@pytest.mark.parametrize("pattern", ["random", "clustered"])
+def test_any_prices_become_pieces_within_ten_percent(
+    pattern: str, n: int, call: float, entry: float, line: float
+) -> None:
+    prices = [call, entry, 0.0, line]
+    if not any(prices):
+        return
+
+    def energy(k: np.ndarray) -> np.ndarray:
+        return feature_matrix("update", pattern, k, parameters=n, dtype="float32") @ prices
+
+    update = _shared_model().find("update")
+    assert update is not None
+    pieces = _pieces(update, energy, n)
+    assert all(piece.c_j.value > 0 for piece in pieces)
+    k = np.unique(np.geomspace(1, n, 97).round())
+    found = _shared_model().predict([LayerInfo("w", "x", (n,), "float32")], "x").layers[0]
+    cost = found.operations[0].model_copy(update={"pieces": pieces})
+    ratio = cost.energy_j(k) / energy(k)
+    assert 0.9 <= ratio.min() <= ratio.max() <= 1 + 1e-9
+    assert (np.diff(cost.energy_j(k)) > 0).all()
+
+
+def test_a_price_that_is_zero_per_entry_is_flagged_with_its_limit() -> None:
+    update = _shared_model().find("update")
+    assert update is not None
+    (piece,) = _pieces(update, lambda k: np.full(k.shape, 1e-6), 1000)
+    assert piece.c_j.below_detection
+    assert piece.c_j.upper_limit is not None
+    assert 0 < piece.c_j.value <= piece.c_j.upper_limit
+    assert piece.a_j is not None
+    assert piece.a_j.value + 1000 * piece.c_j.value == pytest.approx(1e-6)
+
+
+def test_clustered_patterns_of_a_device_that_pays_by_the_line_are_predicted() -> None:
+    def truth(operation: str, pattern: str, layer: LayerInfo, k: int) -> float:
+        if pattern == "dense":
+            return 1e-8 + 1e-12 * k
+        prices = [1e-8, 1e-11, 0.0, 1e-9]
+        rows = feature_matrix("update", pattern, [k], parameters=layer.parameters, dtype="float32")
+        return float(rows[0] @ prices)
+
+    trace = simulate(truth, seed=3, tick_j=1e-7, operations=("update",))
+    costs = fit_cost_model(trace).predict(
+        [LayerInfo("w", "linear.weight", (5000,), "float32")], "x"
+    )
+    found = costs.layers[0].find("update", "clustered")
+    assert found is not None
+    k = np.unique(np.geomspace(1, 5000, 40).round())
+    true = [
+        truth("update", "clustered", LayerInfo("w", "x", (5000,), "float32"), int(i)) for i in k
+    ]
+    np.testing.assert_allclose(found.energy_j(k), true, rtol=0.08)
+
+
 def test_without_update_prices_nothing_is_predicted() -> None:
     model = fit_cost_model(simulate(operations=("send",)))
     with pytest.raises(InputError, match="no 'update' prices"):
@@ -162,6 +226,29 @@ def test_runs_that_differ_are_not_merged(change: dict[str, Any], named: str) -> 
     other = simulate(seed=9, operations=("update",), **change)
     with pytest.raises(InputError, match=f"are not merged: .*{named}"):
         fit_cost_model([simulate(operations=("update",)), other])
+
+
+def test_revisions_may_differ_and_are_named() -> None:
+    torch = {"torch": "2.6.0"}
+    traces = [
+        simulate(seed=seed, operations=("send",), software={**torch, **revision})
+        for seed, revision in enumerate([{"revision": "1f2e"}, {"revision": "9a8b-dirty"}, {}])
+    ]
+    model = fit_cost_model(traces)
+    assert len(model.traces) == 3
+    (sentence,) = [text for text in model.assumptions if "different revisions" in text]
+    assert sentence.endswith(": 1f2e, 9a8b-dirty, not recorded")
+    alone = fit_cost_model(traces[0])
+    assert not any("revisions" in text for text in alone.assumptions)
+
+
+def test_flagged_blocks_are_counted_among_the_assumptions() -> None:
+    trace = simulate(operations=("send",))
+    flags = ["suspend-gap" if number in (0, 4) else "" for number in range(len(trace.blocks))]
+    model = fit_cost_model(Trace(trace.metadata, trace.blocks.assign(flags=flags)))
+    said = "profiling: blocks flagged frequency-shift or suspend-gap are left out, 2 of"
+    assert any(sentence.startswith(said) for sentence in model.assumptions)
+    assert model.operations[0].blocks == len(trace.blocks) - 2
 
 
 def test_minor_versions_may_differ() -> None:

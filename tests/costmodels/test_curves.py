@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from simulated_traces import LAYERS, TRUE_A_J, TRUE_C_J, linear_truth, simulate
 
-from costmodels.cells import CellMean, cell_means, parse_shape
+from costmodels.cells import CellMean, cell_means, parse_shape, unsound_blocks
 from costmodels.costfile import OperationCost, Piece
 from costmodels.curves import Curve, Quantity, estimate, fit_curve, price
 from costmodels.pieces import fit_knee, secants
@@ -37,7 +38,8 @@ def cell(
         mean_j=mean_j,
         variance=error_j**2,
         degrees=degrees,
-        weight_variance=error_j**2,
+        counter_variance=error_j**2,
+        relative_variance=0.0,
         weight_degrees=60.0,
         blocks=6,
     )
@@ -263,6 +265,61 @@ def test_secants_stay_within_tolerance_below_a_concave_curve(
         true = float(energy(np.array([k]))[0])
         assert fixed >= -1e-9 * true
         assert 0.93 * true <= fixed + slope * k <= 1.0001 * true
+
+
+@given(
+    steps=st.lists(st.floats(-1, 5), min_size=1, max_size=30),
+    start=st.floats(0, 3),
+    k_max=st.integers(2, 10**5),
+)
+def test_secants_of_any_curve_never_fall_and_never_start_below_zero(
+    steps: list[float], start: float, k_max: int
+) -> None:
+    levels = np.maximum(np.append(start, start + np.cumsum(steps)), 0.0)
+
+    def energy(k: np.ndarray) -> np.ndarray:
+        return levels[(k * (levels.size - 1) / max(k_max, 2)).astype(int)]
+
+    lines = secants(energy, k_max, 0.05)
+    assert all(a >= 0 and c >= 0 for _, a, c in lines)
+    for (_, a, c), (k, beyond_a, beyond_c) in pairwise(lines):
+        assert beyond_a + beyond_c * k >= (a + c * k) * (1 - 1e-9)
+        assert beyond_c <= c * (1 + 1e-9)
+    grid = np.unique(np.geomspace(1, k_max, 97).round())
+    starts = [k for k, _, _ in lines]
+    at = np.searchsorted(starts, grid, side="right") - 1
+    found = np.array([lines[i][1] + lines[i][2] * k for i, k in zip(at, grid, strict=True)])
+    assert (found >= 0.9 * energy(grid) - 1e-12).all()
+
+
+def test_a_staircase_is_followed_by_its_majorant() -> None:
+    lines = secants(lambda k: np.ceil(k / 16), 64, 1e-9)
+    starts, a, c = (np.array(column) for column in zip(*lines, strict=True))
+    assert c[0] == pytest.approx(1 / 16)
+    assert a[0] == pytest.approx(1 - 1 / 16)
+    assert starts[-1] == 49  # where the last step begins, and beyond it E is flat
+    assert (a[-1], c[-1]) == (pytest.approx(4.0), pytest.approx(0.0, abs=1e-12))
+
+
+def test_flagged_blocks_enter_no_estimate() -> None:
+    trace = simulate(operations=("update",))
+    blocks = trace.blocks.copy()
+    spoiled = blocks.index[::7]
+    blocks.loc[spoiled, "cost_j_per_call"] = 1.0
+    blocks.loc[spoiled[::2], "flags"] = "time-capped,suspend-gap"
+    blocks.loc[spoiled[1::2], "flags"] = "frequency-shift"
+    flagged = Trace(trace.metadata, blocks)
+    without = Trace(trace.metadata, blocks.drop(spoiled))
+    assert unsound_blocks(flagged) == len(spoiled)
+    found = {(c.layer, c.pattern, c.k): c for c in cell_means(flagged)}
+    assert found == {(c.layer, c.pattern, c.k): c for c in cell_means(without)}
+    with pytest.raises(InputError, match="flagged as unsound"):
+        cell_means(Trace(trace.metadata, blocks.assign(flags="suspend-gap")))
+
+
+def test_a_flag_that_says_less_keeps_the_block() -> None:
+    trace = simulate(operations=("send",))
+    assert unsound_blocks(Trace(trace.metadata, trace.blocks.assign(flags="time-capped"))) == 0
 
 
 def test_shapes_are_read_back_or_refused() -> None:

@@ -54,9 +54,18 @@ def test_lines_of_random_entries_match_a_simulated_count(k: int) -> None:
 
 
 def test_clustered_entries_fill_their_lines() -> None:
-    assert column("lines", "update", "clustered", 16) == 1
+    assert column("lines", "update", "clustered", 1) == 1
     assert column("lines", "update", "clustered", 17) == 2
     assert column("lines", "update", "clustered", 33, dtype="float64") == 5
+    assert column("lines", "update", "clustered", 30, parameters=32) == 2
+
+
+@given(k=st.integers(1, 1000), dtype=st.sampled_from(["int8", "float32"]))
+def test_a_run_that_begins_anywhere_fills_its_lines_on_average(k: int, dtype: str) -> None:
+    per_line = LINE_BYTES // item_bytes(dtype)
+    counts = [(first + k - 1) // per_line - first // per_line + 1 for first in range(per_line)]
+    lines = column("lines", "update", "clustered", k, dtype=dtype, parameters=10**7)
+    assert lines == pytest.approx(np.mean(counts))
 
 
 def test_a_first_entry_touches_one_line_even_in_a_huge_tensor() -> None:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from costmodels import RelativeNNLS
+from costmodels.leastsquares import nonnegative_least_squares
 
 
 def test_passes_scikit_learns_conformance_suite() -> None:
@@ -97,3 +98,36 @@ def test_feature_names_are_kept() -> None:
     fitted = RelativeNNLS().fit(frame, [3.0, 7.0])
     assert fitted.feature_names_in_.tolist() == ["calls", "entries"]
     np.testing.assert_allclose(fitted.coef_, [2.0, 1.0])
+
+
+@pytest.mark.parametrize("error", [0.1, 0.3, 0.5])
+def test_refits_take_the_bias_of_noisy_targets_away(error: float) -> None:
+    generator = np.random.default_rng(0)
+    X = np.column_stack([np.ones(40), np.tile([1.0, 10.0, 100.0, 1000.0], 10)])
+    b = np.array([1e-6, 1e-9])
+    found: dict[int, list[np.ndarray]] = {0: [], 4: []}
+    for _ in range(100):
+        y = X @ b * (1 + error * generator.standard_normal(40))
+        for refits, fits in found.items():
+            fits.append(RelativeNNLS(refits=refits).fit(X, y).coef_ / b)
+    mean, spread = np.mean(found[4], axis=0), np.std(found[4], axis=0)
+    assert (np.abs(mean - 1) <= 3 * spread / 10).all()
+    assert np.mean(found[0], axis=0)[0] <= 1 - 1.5 * error**2  # what the refits are for
+
+
+def test_a_known_variance_stands_beside_the_misfit() -> None:
+    y, variance, weight = np.array([1.0, 3.0]), np.array([4.0, 0.0]), np.array([2.0, 1.0])
+    fit = RelativeNNLS().fit(np.ones((2, 1)), y, sample_weight=weight, variance=variance)
+    share = weight / (y**2 + variance)
+    assert fit.coef_[0] == pytest.approx(share @ y / share.sum())
+    with pytest.raises(ValueError, match="inconsistent"):
+        RelativeNNLS().fit(np.ones((2, 1)), y, variance=[1.0])
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        RelativeNNLS().fit(np.ones((2, 1)), y, variance=[1.0, -1.0])
+
+
+def test_a_design_of_nothing_is_fitted_by_nothing() -> None:
+    b = nonnegative_least_squares(np.zeros((3, 2)), np.ones(3), np.ones(3))
+    assert b.tolist() == [0.0, 0.0]
+    b = nonnegative_least_squares(np.array([[0.0, 2.0]]), np.ones(1), np.ones(1))
+    assert b.tolist() == [0.0, 0.5]
