@@ -10,6 +10,7 @@ pooled estimate, flagged, beside the upper limit that the measurement supports.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -124,6 +125,11 @@ class LayerCost(_Strict):
     parameters: Annotated[int, Field(ge=1)]
     operations: Annotated[tuple[OperationCost, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _unique(self) -> LayerCost:
+        _refuse_twice(self.operations)
+        return self
+
     def find(self, operation: str, pattern: str) -> OperationCost | None:
         """The cost of *operation* under *pattern*, or ``None`` when it was not measured."""
         return _find(self.operations, operation, pattern)
@@ -133,8 +139,8 @@ class CostFile(_Strict):
     """Costs of a model's layers on one device. ``CostFile.load`` and ``save`` are the file.
 
     Attributes:
-        device, meter, origin: as in the trace; a prediction is ``modelled`` whatever it was
-            fitted on.
+        device, meter: as in the trace; ``A; messages: B`` where the messages are from another.
+        origin: of the weakest part; a prediction is ``modelled`` whatever it was fitted on.
         basis: in one sentence, where the numbers come from.
         layers: parameter tensors, in the model's order.
         modules: training costs by module; the whole model's step is named ``*``.
@@ -164,6 +170,18 @@ class CostFile(_Strict):
             twice = [name for name in names if names.count(name) > 1]
             if twice:
                 raise ValueError(f"layer {twice[0]!r} appears twice")
+        _refuse_twice(self.message)
+        return self
+
+    @model_validator(mode="after")
+    def _counted(self) -> CostFile:
+        """A tensor has as many entries as its shape says; a module may own several tensors."""
+        for layer in self.layers:
+            if layer.parameters != prod(layer.shape):
+                raise ValueError(
+                    f"layer {layer.name!r} is {_tensor(layer)}, which is not "
+                    f"{layer.parameters} parameters"
+                )
         return self
 
     @classmethod
@@ -239,6 +257,13 @@ def _find(costs: Sequence[OperationCost], operation: str, pattern: str) -> Opera
         if cost.operation == operation and cost.pattern == pattern:
             return cost
     return None
+
+
+def _refuse_twice(costs: Sequence[OperationCost]) -> None:
+    pairs = [(cost.operation, cost.pattern) for cost in costs]
+    for operation, pattern in pairs:
+        if pairs.count((operation, pattern)) > 1:
+            raise ValueError(f"the cost of {operation}, {pattern} appears twice")
 
 
 def _line_j(piece: Piece, k: int) -> float:

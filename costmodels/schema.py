@@ -23,8 +23,26 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     model["required"] = [*model["required"], "checksum"]
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {
-        "costs.v1.schema.json": {**dialect, **costs},
-        "costmodel.v1.schema.json": {**dialect, **model},
+        "costs.v1.schema.json": {**dialect, **_once(costs)},
+        "costmodel.v1.schema.json": {**dialect, **_once(model)},
+    }
+
+
+def _once(schema: Any) -> Any:
+    """*schema* without what it says twice, which versions of pydantic do differently.
+
+    A ``const`` needs no ``enum`` of one beside it, and additional properties are allowed where
+    nothing forbids them.
+    """
+    if isinstance(schema, list):
+        return [_once(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _once(value)
+        for key, value in schema.items()
+        if not (key == "enum" and "const" in schema)
+        and not (key == "additionalProperties" and value is True)
     }
 
 

@@ -16,6 +16,11 @@ from profiler.console import ExampleCommand, force_option, json_option, print_js
 )
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option(
+    "--messages",
+    type=click.Path(path_type=Path),
+    help="Another trace of the model: its encode, send and select in the place of TRACE's.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -24,10 +29,12 @@ from profiler.console import ExampleCommand, force_option, json_option, print_js
 )
 @force_option
 @json_option
-def costs(trace: Path, output: Path, force: bool, as_json: bool) -> None:
+def costs(trace: Path, messages: Path | None, output: Path, force: bool, as_json: bool) -> None:
     """Write the costs of the model that TRACE profiled, and print them.
 
-    Each layer gets the line E(k) = a + c k of the layer it was measured as.
+    Each layer gets the line E(k) = a + c k of the layer it was measured as. Where updates were
+    metered on a GPU, messages run on the CPU and are metered in a session of their own: give
+    it as --messages.
     """
     from costmodels.from_trace import costs_from_trace
     from cwmp.commands.cost_table import print_costs
@@ -35,7 +42,8 @@ def costs(trace: Path, output: Path, force: bool, as_json: bool) -> None:
     from profiler.trace import Trace
 
     refuse_existing(output, force=force)
-    found = costs_from_trace(Trace.load(trace))
+    second = None if messages is None else Trace.load(messages)
+    found = costs_from_trace(Trace.load(trace), second)
     found.save(output, force=force)
     if as_json:
         print_json(found.model_dump(mode="json"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 from simulated_traces import LAYERS, TOTAL, TRUE_A_J, TRUE_C_J, linear_truth, simulate
 
 from costmodels import CostFile, costs_from_trace, marginal_spread
-from profiler.errors import InputError
+from costmodels.sources import trace_hash
+from profiler.errors import FileFormatError, InputError
 from profiler.layers import LayerInfo
 from profiler.trace import Trace
 
@@ -98,6 +102,7 @@ def test_messages_are_read_at_the_models_own_size() -> None:
     other = rows[rows.operation == "select"].assign(
         parameters=10 * TOTAL, shape=str(10 * TOTAL), cost_j_per_call=1.0
     )
+    other["block"] += len(rows)
     both = Trace(trace.metadata, pd.concat([rows, other]))
     with_both, alone = costs_from_trace(both), costs_from_trace(trace)
     found, expected = with_both.message_cost("select", "cwmp"), alone.message_cost("select", "cwmp")
@@ -161,3 +166,102 @@ def test_written_energies_are_positive_and_never_fall(
         energy = op.energy_j(np.unique(np.geomspace(1, op.k_max, 30).round()))
         assert (energy > 0).all()
         assert (np.diff(energy) >= -1e-9 * energy[1:]).all()
+
+
+def _message_trace(**changes: object) -> Trace:
+    trace = simulate(operations=("encode", "send", "select"), seed=8, tick_j=1e-6, **changes)  # type: ignore[arg-type]
+    meta = trace.metadata
+    said = {"device": meta.device, "meter": meta.meter, "origin": meta.origin}
+    return Trace(meta, trace.blocks.assign(**said))
+
+
+CPU = {
+    "device": "host CPU",
+    "meter": "modelled",
+    "origin": "modelled",
+    "assumptions": ("6 W per core",),
+    "implementations": {"send": "over the radio"},
+}
+
+
+def test_messages_can_come_from_a_session_of_their_own() -> None:
+    trace, messages = simulate(operations=("update", "send", "train")), _message_trace(**CPU)
+    costs, alone = costs_from_trace(trace, messages), costs_from_trace(trace)
+    assert (costs.device, costs.meter) == (
+        "simulated board; messages: host CPU",
+        "fake; messages: modelled",
+    )
+    assert costs.origin == "modelled"
+    assert (costs.layers, costs.modules) == (alone.layers, alone.modules)
+    assert {op.origin for layer in costs.layers for op in layer.operations} == {"measured"}
+    assert [(cost.operation, cost.pattern) for cost in costs.message] == [
+        ("encode", "random"),
+        ("select", "topk"),
+        ("select", "cwmp"),
+        ("send", "random"),
+    ]
+    assert {cost.origin for cost in costs.message} == {"modelled"}
+    assert costs.message[-1].implementation == "over the radio"
+    assert "messages: 6 W per core" in costs.assumptions
+    assert costs.assumptions[0] == (
+        "layers and training are measured by fake on simulated board; "
+        "encode, send and select are modelled by modelled on host CPU"
+    )
+    assert costs.provenance["messages"]["trace_sha256"] == trace_hash(messages)
+    assert costs.provenance["trace_sha256"] == trace_hash(trace)
+
+
+def test_messages_of_a_weaker_trace_do_not_strengthen_it() -> None:
+    weak = simulate(operations=("update",), origin="assumed")
+    costs = costs_from_trace(weak, _message_trace())
+    assert costs.origin == "assumed"
+    assert costs.device == "simulated board"
+
+
+def test_messages_of_another_model_or_none_are_refused() -> None:
+    trace = simulate(operations=("update",))
+    with pytest.raises(InputError, match=r"another model: layer 'fc\.bias'"):
+        costs_from_trace(trace, simulate(layers=LAYERS[:-1], operations=("send",)))
+    other = (*LAYERS[:-1], LayerInfo("fc.bias", "linear.bias", (11,), "float32"))
+    with pytest.raises(InputError, match=r"another model: layer 'fc\.bias'"):
+        costs_from_trace(trace, simulate(layers=other, operations=("send",)))
+    with pytest.raises(InputError, match="no encode, send or select"):
+        costs_from_trace(trace, simulate(operations=("update",), seed=1))
+
+
+def test_flagged_blocks_are_counted_in_the_file() -> None:
+    trace = simulate(operations=("update",))
+    flags = ["frequency-shift" if number == 3 else "" for number in range(len(trace.blocks))]
+    costs = costs_from_trace(Trace(trace.metadata, trace.blocks.assign(flags=flags)))
+    assert costs.provenance["unsound_blocks"] == 1
+    said = "profiling: blocks flagged frequency-shift or suspend-gap are left out, 1 of"
+    assert any(sentence.startswith(said) for sentence in costs.assumptions)
+    assert f"over {len(trace.blocks) - 1} blocks" in costs.basis
+
+
+def _refused(costs: CostFile, change: Callable[[dict[str, Any]], None], tmp_path: Path) -> str:
+    raw = json.loads(costs.model_dump_json())
+    change(raw)
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(raw))
+    with pytest.raises(FileFormatError) as caught:
+        CostFile.load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_that_contradicts_itself_is_refused(costs: CostFile, tmp_path: Path) -> None:
+    def recount(raw: dict[str, Any]) -> None:
+        raw["layers"][0]["parameters"] += 1
+
+    def repeat(raw: dict[str, Any]) -> None:
+        raw["layers"][0]["operations"].append(raw["layers"][0]["operations"][0])
+
+    def repeat_message(raw: dict[str, Any]) -> None:
+        raw["message"].append(raw["message"][0])
+
+    assert "'conv1.weight' is 16x3x3x3 float32, which is not 433" in _refused(
+        costs, recount, tmp_path
+    )
+    assert "update, random appears twice" in _refused(costs, repeat, tmp_path)
+    assert "encode, random appears twice" in _refused(costs, repeat_message, tmp_path)

@@ -79,6 +79,19 @@ def test_costs_prints_the_table_and_writes_the_file(
         assert new.operations[0].energy_j(9) == pytest.approx(old.operations[0].energy_j(9))
 
 
+def test_costs_takes_messages_from_a_second_trace(
+    cwmp: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    other, output = tmp_path / "messages.csv", tmp_path / "costs.json"
+    other.write_text(TRACE.read_text().replace("simulated board", "host CPU"))
+    done = cwmp("costs", TRACE, "--messages", other, "-o", output)
+    assert done.code == 0
+    assert CostFile.load(output).device == "simulated board; messages: host CPU"
+    assert "encode, send and select are measured by fake on host CPU" in " ".join(done.out.split())
+    other.write_text(TRACE.read_text().replace("fc.bias", "fc.other"))
+    refused(cwmp("costs", TRACE, "--messages", other, "-o", output, "--force"), "another model")
+
+
 def test_predict_prices_a_model_that_was_never_profiled(
     cwmp: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -145,6 +158,10 @@ BAD_TRACES: list[tuple[str, Callable[[], str], tuple[str, ...]]] = [
     ("nan", lambda: _edited(TRACE, "energy_j", ""), ("'energy_j' is nan in row 0",)),
     ("negative", lambda: _edited(TRACE, "energy_j", "-1.0"), ("'energy_j' is -1.0 in row 0",)),
     ("text", lambda: _edited(TRACE, "energy_j", "many"), ("'energy_j' is not numeric",)),
+    ("operation", lambda: _edited(TRACE, "operation", "sing"), ("operation 'sing' is not one of",)),
+    ("pattern", lambda: _edited(TRACE, "pattern", "Random"), ("pattern 'Random' is not one of",)),
+    ("stage", lambda: _edited(TRACE, "stage", "first"), ("stage 'first' is not one of",)),
+    ("twice", lambda: _edited(TRACE, "block", "1"), ("block 1 appears twice",)),
     (
         "version",
         lambda: TRACE.read_text().replace('"version":1', '"version":7', 1),
