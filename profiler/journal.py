@@ -7,6 +7,7 @@ dropped when the journal is opened again; every whole line counts.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections import Counter
@@ -22,6 +23,7 @@ SCHEMA = "cwmp.journal"
 VERSION = 1
 Kind = Literal["sizing", "plan", "dropped", "block"]
 _KINDS = ("sizing", "plan", "dropped", "block")
+_NUMBERED = {"sizing": "cell", "block": "block"}
 
 
 def journal_path(trace: str | Path) -> Path:
@@ -37,7 +39,7 @@ class Measured:
     Attributes:
         header: what the session was asked and ran on.
         sizing: cell position -> its sizing record.
-        plan: the main stage's block counts, once the pilot has set them.
+        plan: the blocks that the precision asks for, once the pilot is over.
         dropped: cause -> count.
         blocks: the records of the measured blocks, as they came.
     """
@@ -61,21 +63,18 @@ class Journal:
         self._handle = handle
 
     @classmethod
-    def create(cls, path: Path) -> Journal:
-        """Take *path* for a new journal.
+    def create(cls, path: Path, *, force: bool = False) -> Journal:
+        """Take *path* for a new journal; with *force* in place of one that is there.
 
         Raises:
-            OutputExistsError: there is one already.
+            OutputExistsError: there is one already, and *force* is false.
+            OutputError: a running session writes to it.
         """
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
-        except FileExistsError as error:
-            raise OutputExistsError(
-                f"{path} holds an unfinished session; give --resume to go on with it, or "
-                "--force to discard it"
-            ) from error
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        refuse_unfinished(path, force=force)
+        if force:
+            _discard(path)
+        handle = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL)
+        _lock(path, handle)
         return cls(path, handle)
 
     def begin(self, header: Mapping[str, Any]) -> None:
@@ -88,14 +87,20 @@ class Journal:
 
         Raises:
             InputFileError: there is none.
-            FileFormatError: it is no journal of this version, or damaged before its end.
+            FileFormatError: it is no journal of this version, damaged before its end, or
+                holds a block twice.
+            OutputError: a running session writes to it.
         """
-        measured, whole_bytes = _read(path)
+        if not path.exists():
+            raise InputFileError(f"there is nothing to resume: {path} does not exist")
+        handle = _open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+            _lock(path, handle)
+            measured, whole_bytes = _read(path)
             os.ftruncate(handle, whole_bytes)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        except BaseException:
+            os.close(handle)
+            raise
         return cls(path, handle), measured
 
     def append(self, kind: Kind, record: Mapping[str, Any]) -> None:
@@ -116,6 +121,15 @@ class Journal:
             os.fsync(self._handle)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+
+def refuse_unfinished(path: Path, *, force: bool) -> None:
+    """Raise `OutputExistsError` if *path* is there and *force* is false."""
+    if path.exists() and not force:
+        raise OutputExistsError(
+            f"{path} holds an unfinished session; give --resume to go on with it, or --force "
+            "to discard it"
+        )
 
 
 def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -141,8 +155,6 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
 
 def _read(path: Path) -> tuple[Measured, int]:
-    if not path.exists():
-        raise InputFileError(f"there is nothing to resume: {path} does not exist")
     content = read_bytes(path)
     whole_bytes = content.rfind(b"\n") + 1
     lines = content[:whole_bytes].splitlines()
@@ -170,10 +182,19 @@ def _read(path: Path) -> tuple[Measured, int]:
 
 def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:
     measured = Measured(dict(records[0]["header"]))
+    seen: set[tuple[str, int]] = set()
     for number, record in enumerate(records[1:], start=2):
         kind = record.pop("kind", None)
         if kind not in _KINDS:
             raise FileFormatError(f"{path}, line {number}: unknown record {kind!r}")
+        if kind in _NUMBERED:
+            name = (kind, int(record[_NUMBERED[kind]]))
+            if name in seen:
+                raise FileFormatError(
+                    f"{path}, line {number}: {kind} {name[1]} is there twice, as two sessions "
+                    "leave it that write to one journal; give --force to begin again"
+                )
+            seen.add(name)
         if kind == "sizing":
             measured.sizing[int(record["cell"])] = record
         elif kind == "plan":
@@ -183,6 +204,40 @@ def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:
         else:
             measured.blocks.append(record)
     return measured
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _lock(path: Path, handle: int) -> None:
+    """Keep other sessions off the journal until it is closed, or its writer is gone.
+
+    A file system that has no locks is taken as it is.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"{path} is in use by another session; wait until it ends, or give another output"
+        ) from error
+    except OSError:
+        return
+
+
+def _discard(path: Path) -> None:
+    """Delete a journal that no running session writes to, if there is one."""
+    if not path.exists():
+        return
+    handle = _open(path, os.O_WRONLY)
+    try:
+        _lock(path, handle)
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
 
 
 def _short(value: Any) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import profiler
 from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
 from profiler.journal import Journal, check_same, journal_path
+
+ROOT = Path(profiler.__file__).parents[1]
 
 
 @pytest.fixture
@@ -27,6 +33,12 @@ def path(tmp_path):
     return path
 
 
+def _read(path):
+    journal, measured = Journal.reopen(path)
+    journal.close()
+    return measured
+
+
 def test_what_is_written_is_read_back(path):
     assert path.name == "trace.parquet.journal"
     journal, measured = Journal.reopen(path)
@@ -37,7 +49,7 @@ def test_what_is_written_is_read_back(path):
     assert [block["block"] for block in measured.blocks] == [0, 1]
     journal.append("block", {"block": 2})
     journal.close()
-    assert len(Journal.reopen(path)[1].blocks) == 3
+    assert len(_read(path).blocks) == 3
 
 
 @given(st.integers(1, 20))
@@ -53,13 +65,13 @@ def test_a_torn_last_line_is_dropped_and_overwritten(tmp_path_factory, torn):
     assert [block["block"] for block in measured.blocks] == [0, 1]
     journal.append("block", {"block": 9})
     journal.close()
-    assert [block["block"] for block in Journal.reopen(path)[1].blocks] == [0, 1, 9]
+    assert [block["block"] for block in _read(path).blocks] == [0, 1, 9]
 
 
 def test_a_last_line_of_zeros_is_dropped(path):
     with path.open("ab") as stream:
         stream.write(b"\0" * 40 + b"\n")
-    assert len(Journal.reopen(path)[1].blocks) == 2
+    assert len(_read(path).blocks) == 2
 
 
 def test_damage_before_the_end_is_an_error(path):
@@ -97,6 +109,41 @@ def test_an_existing_journal_is_not_replaced(path):
     with pytest.raises(OutputExistsError, match="--resume"):
         Journal.create(path)
     assert path.read_bytes() == before
+
+
+def test_force_takes_the_place_of_a_journal_that_nobody_writes(path):
+    writer, measured = Journal.reopen(path)
+    before = path.read_bytes()
+    assert len(measured.blocks) == 2
+    for take in (Journal.reopen, lambda path: Journal.create(path, force=True)):
+        with pytest.raises(OutputError, match="in use by another session"):
+            take(path)
+    assert path.read_bytes() == before
+    writer.close()
+    Journal.create(path, force=True).close()
+    assert path.read_bytes() == b""
+
+
+def test_a_lock_goes_with_its_writer(path):
+    program = (
+        "import sys, os; from pathlib import Path; from profiler.journal import Journal\n"
+        "book, _ = Journal.reopen(Path(sys.argv[1])); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT)
+    assert done.returncode == 9
+    Journal.reopen(path)[0].close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"), [("block", {"block": 1}), ("sizing", {"cell": 3, "repetitions": 8})]
+)
+def test_what_two_sessions_wrote_into_one_journal_is_refused(path, kind, record):
+    journal, _ = Journal.reopen(path)
+    journal.append(kind, record)
+    journal.close()
+    with pytest.raises(FileFormatError, match=rf"line 8: {kind} \d is there twice"):
+        Journal.reopen(path)
+    Journal.create(path, force=True).close()  # a refusal leaves no lock behind
 
 
 def test_nothing_to_resume(tmp_path):
