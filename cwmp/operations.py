@@ -22,6 +22,7 @@ from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.top_k import TopK
 from cwmp.transport import Receiver, Sender, parse_peer
 from profiler.layers import LayerInfo
+from profiler.meters.base import Covers
 from profiler.operations import check_densities, draw_indices
 from profiler.workloads import Cell, Operation, OperationName, Pattern, Workload
 
@@ -48,6 +49,7 @@ class EncodeOperation:
     """
 
     implementation = "cwmp.codec.encode"
+    runs_on: Covers = "cpu"
     scope: tuple[str, ...] = ()
 
     def __init__(
@@ -120,6 +122,7 @@ class SendOperation:
     """
 
     implementation = "cwmp.transport.Sender over TCP"
+    runs_on: Covers = "cpu"
 
     def __init__(self, sizes: Sequence[int], peer: str | None = None) -> None:
         self.sizes = tuple(sorted(set(sizes)))
@@ -170,6 +173,7 @@ class SelectOperation:
     """
 
     implementation = "cwmp.selectors.TopK, cwmp.selectors.CostWeighted"
+    runs_on: Covers = "cpu"
     RULES: tuple[Pattern, ...] = ("topk", "cwmp")
     scope: tuple[str, ...] = ()
 

@@ -29,13 +29,9 @@ from profiler.errors import InputError
 from profiler.statistics import Line, fit_line, t_quantile
 from profiler.workloads import Cell
 
-PILOT_BLOCKS = 6
-SHORTEST_BLOCK_S, LONGEST_BLOCK_S = 0.010, 2.0
-PERIODS_A_BLOCK, FEWEST_PERIODS = 20, 4
+PILOT_BLOCKS, FEWEST_PILOT_BLOCKS = 6, 2
 MAX_BLOCKS = 500
 FLOOR = 0.25
-_PILOT_SHARE = 0.5
-_WINDOWS = 3
 
 Group = tuple[str, str, str]
 
@@ -72,21 +68,6 @@ def groups_of(cells: Sequence[Cell]) -> dict[Group, list[int]]:
     for position, cell in enumerate(cells):
         groups.setdefault(group_of(cell), []).append(position)
     return groups
-
-
-def block_length_s(period_s: float | None, cells: int, max_time_s: float | None) -> float:
-    """Seconds one window lasts, fixed before anything is measured.
-
-    `PERIODS_A_BLOCK` counter periods between 10 ms and 2 s; when sizing and pilot would take
-    more than half of *max_time_s*, shorter, down to `FEWEST_PERIODS` periods or 10 ms.
-    """
-    period = period_s or 0.0
-    wanted = min(max(SHORTEST_BLOCK_S, PERIODS_A_BLOCK * period), LONGEST_BLOCK_S)
-    if max_time_s is None:
-        return wanted
-    windows = _WINDOWS * cells * (PILOT_BLOCKS + 2)
-    affordable = _PILOT_SHARE * max_time_s / max(windows, 1)
-    return max(min(wanted, affordable), SHORTEST_BLOCK_S, min(FEWEST_PERIODS * period, wanted))
 
 
 def cell_statistics(
@@ -180,7 +161,7 @@ def cap_to_time(
 
     Args:
         wanted: blocks by Stein's rule, shape (m,).
-        have: pilot blocks already measured, shape (m,).
+        have: blocks already measured, shape (m,).
         block_s: seconds a block of each cell takes, shape (m,).
         time_left_s: may be negative: then nothing is added.
     """
@@ -209,11 +190,11 @@ def pilot_order(cells: int, blocks: int, seed: int) -> list[int]:
     return [int(cell) for _ in range(blocks) for cell in generator.permutation(cells)]
 
 
-def main_order(extra: ArrayLike, seed: int) -> list[int]:
-    """Cell positions of the main blocks, each cell *extra* times, interleaved at random."""
+def main_order(extra: ArrayLike, seed: int, first: int) -> list[int]:
+    """Cell positions of the main blocks from number *first* on, *extra* a cell, at random."""
     counts = np.asarray(extra, dtype=np.int64)
     order = np.repeat(np.arange(counts.size), counts)
-    return [int(cell) for cell in np.random.default_rng([seed, 2]).permutation(order)]
+    return [int(cell) for cell in np.random.default_rng([seed, 2, first]).permutation(order)]
 
 
 def block_seed(seed: int, block: int) -> int:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from profiler.attempts import first_line
 from profiler.errors import InputError
-from profiler.operations import synchronise
+from profiler.operations import place_of, synchronise
 from profiler.workloads import Cell, OperationName, Workload
 
 if TYPE_CHECKING:
@@ -76,8 +77,15 @@ class TrainOperation:
         if example_input.dim() < 1 or example_input.shape[0] < 1:
             raise InputError("the example input needs a batch dimension with one example")
         self.device = device
+        self.runs_on = place_of(device)
         self.batch_sizes = tuple(sorted(batch_sizes))
-        self._model = copy.deepcopy(model).to(device).train()
+        try:
+            self._model = copy.deepcopy(model).to(device).train()
+        except Exception as error:  # a user's module may raise anything
+            raise InputError(
+                f"{type(model).__name__} cannot be copied to {device}: {first_line(error)}; "
+                "mend it, or leave train out of the operations"
+            ) from error
         self._passes: dict[int, _Pass] = {}
         for batch in self.batch_sizes:
             inputs = _batch_of(example_input, batch).to(device)
@@ -110,19 +118,25 @@ class TrainOperation:
             (_fresh(call.args, call.first, generator), _fresh(call.kwargs, call.first, generator))
             for _ in range(_SETS)
         ]
-        return TrainWorkload(module, sets, torch.device(self.device))
+        whole = cell.layer == WHOLE
+        return TrainWorkload(module, sets, torch.device(self.device), whole=whole)
 
     def _module(self, name: str) -> nn.Module:
         return self._model if name == WHOLE else self._model.get_submodule(name)
 
 
 class TrainWorkload:
-    """One module and a pool of fresh inputs, rotated by the loop."""
+    """One module, or the *whole* model, and a pool of fresh inputs, rotated by the loop."""
 
     def __init__(
-        self, module: nn.Module, sets: list[tuple[Any, Mapping[str, Any]]], device: torch.device
+        self,
+        module: nn.Module,
+        sets: list[tuple[Any, Mapping[str, Any]]],
+        device: torch.device,
+        *,
+        whole: bool,
     ) -> None:
-        self._module = module
+        self._module, self._whole = module, whole
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._sets = [(args, kwargs, list(_tensors((args, kwargs)))) for args, kwargs in sets]
         self._device = device
@@ -134,6 +148,8 @@ class TrainWorkload:
         for step in range(repetitions):
             args, kwargs, leaves = sets[step % count]
             outputs = list(_differentiable(self._module(*args, **kwargs)))
+            if self._whole and not outputs:
+                raise InputError("the model's output depends on no parameter: it cannot be trained")
             torch.autograd.backward([_loss(output) for output in outputs])
             with torch.no_grad():
                 for parameter in self._parameters:
@@ -162,11 +178,10 @@ def _capture(model: nn.Module, inputs: torch.Tensor) -> _Pass:
     with _hooked(model, taken), torch.no_grad():
         try:
             model(inputs)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # a user's module may raise anything
             raise InputError(
                 f"{type(model).__name__} refuses an input of shape {tuple(inputs.shape)}: "
-                f"{str(error).splitlines()[0] if str(error) else type(error).__name__}; "
-                "give its shape with --input-shape C,H,W"
+                f"{first_line(error)}; give its shape with --input-shape C,H,W"
             ) from error
     return taken
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from profiler.errors import InputError
 from profiler.layers import LayerInfo
+from profiler.meters.base import Covers
 from profiler.workloads import Cell, OperationName, Pattern, Workload
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def check_device(device: str) -> None:
         raise InputError(f"torch sees {count} CUDA devices, so there is no {device!r}; give cpu")
 
 
+def place_of(device: str) -> Covers:
+    """Where the work of a torch device is done."""
+    return "cpu" if device == "cpu" else "gpu"
+
+
 def draw_indices(
     generator: np.random.Generator, parameters: int, k: int, pattern: Pattern
 ) -> NDArray[np.int64]:
@@ -129,6 +135,7 @@ class UpdateOperation:
         self.layers = tuple(layers)
         self.densities = check_densities(densities)
         self.device = device
+        self.runs_on = place_of(device)
 
     @property
     def name(self) -> OperationName:

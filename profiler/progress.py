@@ -18,13 +18,14 @@ _REFRESH_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the session stands after a block.
+    """Where the session stands after a block, and before the first.
 
     Attributes:
         stage: ``sizing``, ``pilot`` or ``main``.
-        done, planned: blocks of this stage.
+        done, planned: blocks of this stage; those of an earlier run's main stage not counted.
         left_s: seconds left, from the blocks' lengths; for the main stage it is counted in
-            only once the pilot has set the block counts.
+            only once the pilot has set the block counts. Before the first block this is the
+            least that sizing and pilot take.
         operation, layer: what the block measured.
         relative_half_width: half-width of the 95 % interval of that layer's slope (or mean),
             relative to it; ``None`` before the pilot's second block, or when the estimate is 0.
@@ -88,6 +89,10 @@ class ProgressBar:
             return
         from rich.progress import TaskID
 
+        if standing.stage == "sizing" and standing.done == 0:
+            self._bar.console.print(
+                f"sizing and pilot take at least {_minutes(standing.left_s)}", highlight=False
+            )
         if standing.stage not in self._tasks:
             self._tasks[standing.stage] = int(self._bar.add_task(standing.stage, text=""))
         self._bar.update(
@@ -106,5 +111,9 @@ def describe_standing(standing: Standing) -> str:
     """Time left, interval and layer in one short line."""
     width = standing.relative_half_width
     interval = "" if width is None else f" ±{min(width, 9.99):.0%}"
-    minutes, seconds = divmod(round(standing.left_s), 60)
-    return f"{minutes}:{seconds:02d} left {standing.operation} {standing.layer}{interval}"
+    return f"{_minutes(standing.left_s)} left {standing.operation} {standing.layer}{interval}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -26,6 +26,7 @@ class SizingRecord:
         repetitions: calls in each of the cell's blocks.
         call_s: seconds a call takes.
         block_s: seconds a whole block takes, preparation included.
+        end_s: when it ended, in seconds of the session.
         cost_j: marginal joules a call.
         raw_j: joules a call, idle power included.
     """
@@ -34,6 +35,7 @@ class SizingRecord:
     repetitions: int
     call_s: float
     block_s: float
+    end_s: float
     cost_j: float
     raw_j: float
 

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profiler.blocks import Gauge
-from profiler.design import PILOT_BLOCKS, block_length_s
-from profiler.errors import InputError
-from profiler.journal import Journal, Measured, check_same
+from profiler.errors import CwmpError, InputError
+from profiler.gauge import Gauge
+from profiler.host import describe_host, git_revision, software_versions
+from profiler.journal import Journal, Measured, check_same, refuse_unfinished
 from profiler.layers import LayerInfo, layers_of
-from profiler.meters.base import EnergyMeter
-from profiler.operations import UpdateOperation, check_densities, check_device, shared_layers
+from profiler.meters.base import EnergyMeter, MeterInfo
+from profiler.operations import UpdateOperation, check_densities, check_device
+from profiler.pace import Pace
 from profiler.progress import Report
-from profiler.records import block_table
 from profiler.stages import Session, Settings
+from profiler.subject import Subject
 from profiler.threads import thread_count, threads_for
-from profiler.trace import LayerRecord, Trace, TraceMetadata
-from profiler.workloads import Cell, Operation
+from profiler.trace import Trace
+from profiler.workloads import Operation, place_of_work
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +66,7 @@ def profile_model(
     progress: Report | None = None,
     identify: bool = False,
     batch_sizes: Sequence[int] = (8, 32),
+    force: bool = False,
 ) -> Trace:
     """Measure what a model's operations cost, layer by layer.
 
@@ -84,22 +85,27 @@ def profile_model(
         device: ``cpu`` or ``cuda:0``.
         densities: k / n to measure for ``update``.
         precision: wanted relative half-width of a and c.
-        max_time_s: cap; block counts are scaled down to it and flagged. Two pilot blocks a
-            cell are measured even so, for without them there is no interval.
+        max_time_s: cap; windows are shortened and block counts scaled down to it, and flagged.
+            On a resumed session it caps all runs together. Without two pilot blocks a cell
+            there is no interval: a cap below what they take is refused.
         seed: of orders, indices and values.
         journal: file to journal to while running; the caller deletes it once the trace is saved.
         resume: go on with *journal*.
-        progress: called after each block, see `profiler.progress`.
+        progress: called before the first block and after each, see `profiler.progress`.
         identify: keep host and user name in the trace.
         batch_sizes: examples a batch for ``train``.
+        force: replace a *journal* that exists, once the first block is about to be measured.
 
     Raises:
-        InputError: an argument that cannot be used.
-        OutputExistsError: *journal* exists and *resume* is false.
+        InputError: an argument that cannot be used; an operation whose work the meter does not
+            cover; a *max_time_s* that is too short; or an operation that failed, for example
+            in the model's own code: the journal keeps what was measured before.
+        OutputExistsError: *journal* exists, and neither *resume* nor *force* is given.
         InputFileError: nothing to resume.
         FileFormatError: the journal is of another session; it says in what they differ.
         MeterReadError: several blocks in a row were lost.
-        OutputError: the journal cannot be written, for example because the disk is full.
+        OutputError: the journal cannot be written, for example because the disk is full, or
+            another session writes to it.
         SessionInterrupted: Ctrl-C; it carries the trace of what was measured.
     """
     begin_s = time.perf_counter()
@@ -117,6 +123,7 @@ def profile_model(
     cells = [(operation, cell) for operation in chosen for cell in operation.cells()]
     if not cells:
         raise InputError("there is nothing to measure: choose at least one operation")
+    _check_covered(chosen, device, meter.info)
     asked = {
         "operations": [operation.name for operation in chosen],
         "densities": list(densities),
@@ -125,151 +132,113 @@ def profile_model(
         "device": device,
         "threads": thread_count(parameters),
     }
-    context = _Context(
-        model_name, layers, chosen, [cell for _, cell in cells], meter, asked, seed, identify
+    subject = Subject(
+        model_name,
+        layers,
+        chosen,
+        [cell for _, cell in cells],
+        meter.info,
+        asked,
+        seed,
+        describe_host(identify=identify),
+        software_versions() | ({"revision": revision} if (revision := git_revision()) else {}),
     )
-    book, measured, found = _open_journal(context, journal, resume, max_time_s)
-    steps = found["probe"]
-    gauge = Gauge(meter, steps.get("period_s"), steps.get("period_p99_s"), steps.get("quantum_j"))
-    left_s = None
-    if max_time_s is not None:
-        left_s = max(max_time_s - (time.perf_counter() - begin_s), 1e-3)
-    settings = Settings(seed, precision, found["window_s"], left_s)
-    session = Session(cells, gauge, settings, journal=book, measured=measured, report=progress)
+    path = None if journal is None else Path(journal)
+    book: Journal | None
+    measured: Measured | None = None
+    if resume and path is not None:
+        book, measured = _reopen(path, subject)
+        found = measured.header["found"]
+    else:
+        book, found = _begin(path, subject, meter, max_time_s, begin_s, force=force)
+    session = Session(
+        cells,
+        _gauge(meter, found["probe"]),
+        Settings(seed, precision, found["window_s"], max_time_s),
+        begin_s=begin_s,
+        journal=book,
+        measured=measured,
+        report=progress,
+    )
     try:
         with threads_for(parameters):
             session.run()
     except KeyboardInterrupt:
         if not session.blocks:
             raise SessionInterrupted(None) from None
-        partial = context.trace(session, found, max_time_s, "interrupted")
+        partial = subject.trace(session, found, max_time_s, "interrupted")
         raise SessionInterrupted(partial) from None
+    except CwmpError:
+        if path is not None and not session.found.sizing:
+            path.unlink(missing_ok=True)  # nothing was measured
+        raise
     finally:
         if book is not None:
             book.close()
-    return context.trace(session, found, max_time_s)
+    return subject.trace(session, found, max_time_s)
 
 
-@dataclass(frozen=True)
-class _Context:
-    """What the whole session is about, for its journal's header and its trace's metadata."""
-
-    model: str
-    layers: Sequence[LayerInfo]
-    operations: Sequence[Operation]
-    cells: Sequence[Cell]
-    meter: EnergyMeter
-    asked: dict[str, Any]
-    seed: int
-    identify: bool
-
-    def identity(self) -> dict[str, Any]:
-        """What must be equal for a session to be resumed."""
-        from profiler.host import describe_host, software_versions
-
-        info = self.meter.info
-        return {
-            "model": self.model,
-            "layers": [[layer.name, *layer.signature] for layer in self.layers],
-            "meter": info.name,
-            "metered": info.device,
-            "rails": list(info.selected),
-            **self.asked,
-            "seed": self.seed,
-            "governor": describe_host().get("governor"),
-            "software": software_versions(),
-            "design": [[c.operation, c.layer, c.k, c.pattern] for c in self.cells],
-        }
-
-    def trace(
-        self, session: Session, found: dict[str, Any], max_time_s: float | None, *remarks: str
-    ) -> Trace:
-        """The trace of what *session* has measured so far."""
-        from profiler.host import describe_host, git_revision, software_versions
-
-        info = self.meter.info
-        stands = shared_layers(self.layers)
-        revision = git_revision()
-        metadata = TraceMetadata(
-            created_utc=found["created_utc"],
-            model=self.model,
-            layers=tuple(
-                LayerRecord(
-                    name=layer.name,
-                    kind=layer.kind,
-                    shape=layer.shape,
-                    dtype=layer.dtype,
-                    measured_as=stands[layer.name],
-                )
-                for layer in self.layers
-            ),
-            device=info.device,
-            meter=info.name,
-            origin=info.origin,
-            assumptions=info.assumptions,
-            scope=tuple(s for op in self.operations for s in getattr(op, "scope", ())),
-            implementations={
-                op.name: getattr(op, "implementation", type(op).__qualname__)
-                for op in self.operations
-            },
-            host=describe_host(identify=self.identify),
-            software=software_versions() | ({"revision": revision} if revision else {}),
-            probe=found["probe"],
-            settings={
-                **self.asked,
-                "max_time_s": max_time_s,
-                "window_s": found["window_s"],
-                "pilot_blocks": PILOT_BLOCKS,
-                "window": "from a random phase of the counter's step to the end of a quiet tail",
-            },
-            seed=self.seed,
-            dropped=dict(session.dropped),
-            remarks=(*remarks, *session.remarks),
-        )
-        table = block_table(
-            session.blocks,
-            self.cells,
-            info,
-            model=self.model,
-            period_s=found["probe"].get("period_s"),
-            cell_flags=session.cell_flags,
-        )
-        return Trace(metadata, table)
-
-
-def _open_journal(
-    context: _Context, journal: str | Path | None, resume: bool, max_time_s: float | None
-) -> tuple[Journal | None, Measured | None, dict[str, Any]]:
-    """The journal, what it holds, and what was found when the session began."""
-    identity = context.identity()
-    path = None if journal is None else Path(journal)
-    if resume and path is not None:
-        book, measured = Journal.reopen(path)
-        check_same(path, measured.header["identity"], identity)
-        return book, measured, measured.header["found"]
-    if path is None:
-        return None, None, _probe(context, max_time_s)
-    book = Journal.create(path)
+def _reopen(path: Path, subject: Subject) -> tuple[Journal, Measured]:
+    """The journal of an earlier run of the same session, and what it holds."""
+    book, measured = Journal.reopen(path)
     try:
-        found = _probe(context, max_time_s)
-        book.begin({"identity": identity, "found": found})
+        check_same(path, measured.header["identity"], subject.identity())
+    except BaseException:
+        book.close()
+        raise
+    return book, measured
+
+
+def _begin(
+    path: Path | None,
+    subject: Subject,
+    meter: EnergyMeter,
+    max_time_s: float | None,
+    begin_s: float,
+    *,
+    force: bool,
+) -> tuple[Journal | None, dict[str, Any]]:
+    """Probe, refuse what cannot be done in time, and only then take the place of a journal."""
+    if path is not None:
+        refuse_unfinished(path, force=force)
+    steps = _probe(meter, max_time_s)
+    pace, cells = Pace.of(_gauge(meter, steps)), len(subject.cells)
+    if max_time_s is not None:
+        spent_s = time.perf_counter() - begin_s
+        pace.refuse_hopeless(cells, max_time_s, spent_s, meter.info.name)
+    found = {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "probe": steps,
+        "window_s": pace.window_s(cells, max_time_s),
+    }
+    if path is None:
+        return None, found
+    book = Journal.create(path, force=force)
+    try:
+        book.begin({"identity": subject.identity(), "found": found})
     except BaseException:
         book.close()
         path.unlink(missing_ok=True)
         raise
-    return book, None, found
+    return book, found
 
 
-def _probe(context: _Context, max_time_s: float | None) -> dict[str, Any]:
+def _probe(meter: EnergyMeter, max_time_s: float | None) -> dict[str, Any]:
+    """What `probe` finds in a tenth of the time, or in longer where that showed no steps.
+
+    Without its steps a slow counter would be taken for one that has none.
+    """
     from profiler.probe import probe
 
-    allowed_s = _PROBE_S if max_time_s is None else min(_PROBE_S, 0.1 * max_time_s)
-    result = probe(context.meter, max_time_s=max(allowed_s, 0.2)).as_dict()
-    return {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "probe": result,
-        "window_s": block_length_s(result.get("period_s"), len(context.cells), max_time_s),
-    }
+    allowed_s = _PROBE_S if max_time_s is None else min(_PROBE_S, max(0.1 * max_time_s, 0.2))
+    result = probe(meter, max_time_s=allowed_s)
+    if result.period_s is None and allowed_s < _PROBE_S:
+        result = probe(meter, max_time_s=_PROBE_S)
+    return result.as_dict()
+
+
+def _gauge(meter: EnergyMeter, steps: dict[str, Any]) -> Gauge:
+    return Gauge(meter, steps.get("period_s"), steps.get("period_p99_s"), steps.get("quantum_j"))
 
 
 def _own_operations(
@@ -300,6 +269,23 @@ def _own_operations(
 
         own.append(TrainOperation(model, example_input, batch_sizes, device))
     return tuple(own)
+
+
+def _check_covered(operations: Sequence[Operation], device: str, info: MeterInfo) -> None:
+    """Refuse joules of one device for the work of another."""
+    for operation in operations:
+        place = place_of_work(operation)
+        if place == info.covers:
+            continue
+        remedy = (
+            "give --meter nvml, or --device cpu"
+            if place == "gpu"
+            else "profile it in a session of its own, with --device cpu and a meter of the CPU"
+        )
+        raise InputError(
+            f"{operation.name} runs on the {place.upper()} (--device {device}), but the meter "
+            f"{info.name} counts the joules of the {info.covers.upper()}, {info.device}: {remedy}"
+        )
 
 
 def _check_numbers(precision: float, max_time_s: float | None) -> None:

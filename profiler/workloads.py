@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from profiler.errors import InputError
+from profiler.meters.base import Covers
 
 OperationName = Literal["update", "encode", "send", "select", "train"]
 Pattern = Literal["random", "clustered", "dense", "batch", "topk", "cwmp"]
@@ -61,7 +62,11 @@ class Workload(Protocol):
 
 
 class Operation(Protocol):
-    """One thing whose energy is wanted."""
+    """One thing whose energy is wanted.
+
+    It may also say ``implementation``, the code measured; ``scope``, what the joules include
+    beyond it; and ``runs_on``, where it works: see `place_of_work`.
+    """
 
     @property
     def name(self) -> OperationName: ...
@@ -73,3 +78,9 @@ class Operation(Protocol):
     def prepare(self, cell: Cell, seed: int) -> Workload:
         """Make *cell* ready with values and indices drawn from *seed*."""
         ...
+
+
+def place_of_work(operation: Operation) -> Covers:
+    """Where *operation* works, its ``runs_on``: ``cpu``, also where it does not say, or ``gpu``."""
+    place: Covers = getattr(operation, "runs_on", "cpu")
+    return place

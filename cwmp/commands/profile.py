@@ -19,12 +19,14 @@ from profiler.console import (
 )
 from profiler.errors import InputError, OutputError, OutputExistsError
 from profiler.files import refuse_existing
-from profiler.journal import journal_path
+from profiler.journal import journal_path, refuse_unfinished
 
 if TYPE_CHECKING:
     from profiler.trace import Trace
 
 OPERATIONS = ("update", "encode", "send", "select", "train")
+ON_DEVICE = ("update", "train")
+"""Those that run where --device says; the others are a CPU's work whatever it says."""
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -42,7 +44,10 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 @click.option("--data", help="digits or cifar10:PATH: sets input shape and classes.")
 @click.option("--input-shape", help="C,H,W of one example, instead of --data's.")
 @click.option("--classes", type=click.IntRange(min=1), help="Outputs, instead of --data's.")
-@click.option("--operations", default=",".join(OPERATIONS), show_default=True)
+@click.option(
+    "--operations",
+    help=f"Of {','.join(OPERATIONS)}; default: all, and on cuda {','.join(ON_DEVICE)}.",
+)
 @click.option("--densities", default="1%,5%,20%", show_default=True, help="Kept shares k/n.")
 @click.option("--batch-sizes", default="8,32", show_default=True, help="Examples, for train.")
 @click.option("--precision", default="5%", show_default=True, help="Of the fitted a and c.")
@@ -62,7 +67,7 @@ def profile(
     data: str | None,
     input_shape: str | None,
     classes: int | None,
-    operations: str,
+    operations: str | None,
     densities: str,
     batch_sizes: str,
     precision: str,
@@ -82,7 +87,9 @@ def profile(
     """
     journal = journal_path(output)
     _refuse_outputs(output, journal, resume=resume, force=force)
-    names = _parse_operations(operations)
+    on_gpu = device.startswith("cuda")
+    usual = ",".join(ON_DEVICE if on_gpu else OPERATIONS)
+    names = _parse_operations(usual if operations is None else operations)
     wanted = [parse_share(part) for part in densities.split(",")]
     batches = _integers(batch_sizes, "--batch-sizes")
     limit_s = None if max_time is None else parse_seconds(max_time)
@@ -110,8 +117,6 @@ def profile(
     extra = message_operations(model, layers_of(model), wanted, names=names, peer=peer)
     rail_names = None if rails is None else [name.strip() for name in rails.split(",")]
     meter = find_meter(spec, device=device, rails=rail_names)
-    if force and not resume:
-        journal.unlink(missing_ok=True)
     interrupted = False
     try:
         with ProgressBar() as bar:
@@ -120,7 +125,7 @@ def profile(
                 model_name=model_name,
                 meter=meter,
                 example_input=example,
-                operations=[name for name in names if name in ("update", "train")],
+                operations=[name for name in names if name in ON_DEVICE],
                 extra_operations=extra,
                 device=device,
                 densities=wanted,
@@ -132,6 +137,7 @@ def profile(
                 progress=bar,
                 identify=identify,
                 batch_sizes=batches,
+                force=force,
             )
     except SessionInterrupted as stop:
         if stop.trace is None:
@@ -144,6 +150,12 @@ def profile(
     if not interrupted:
         journal.unlink(missing_ok=True)
     _print(trace, output, as_json=as_json)
+    if on_gpu and operations is None:
+        say(
+            "encode, send and select run on the CPU: profile them apart with 'cwmp profile --model "
+            f"{model_name} --operations encode,send,select --device cpu -o CPU_TRACE', then price "
+            f"both with 'cwmp costs {output} --messages CPU_TRACE'"
+        )
     if interrupted:
         say(f"interrupted: {output} holds what was measured; --resume goes on with {journal}")
         raise Interrupted
@@ -216,11 +228,7 @@ def _refuse_outputs(output: Path, journal: Path, *, resume: bool, force: bool) -
 
     check_suffix(output)
     refuse_existing(output, force=force or resume)
-    if journal.exists() and not (resume or force):
-        raise OutputExistsError(
-            f"{journal} holds an unfinished session; give --resume to go on with it, or --force "
-            "to discard it"
-        )
+    refuse_unfinished(journal, force=resume or force)
 
 
 def _save(trace: Trace, output: Path, *, force: bool) -> None:

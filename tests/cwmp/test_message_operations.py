@@ -19,6 +19,7 @@ from cwmp.operations import (
 from cwmp.transport import Receiver
 from profiler.errors import InputError
 from profiler.layers import LayerInfo, layers_of
+from profiler.workloads import place_of_work
 
 LAYERS = (
     LayerInfo("conv.weight", "conv2d.weight", (16, 8, 3, 3), "float32"),
@@ -134,6 +135,7 @@ def test_a_models_message_operations_count_its_buffers():
     operations = message_operations(model, layers, DENSITIES)
     assert [operation.name for operation in operations] == ["encode", "send", "select"]
     assert operations[0].layout.buffers == {"1.running_mean": (4,), "1.running_var": (4,)}
+    assert {place_of_work(operation) for operation in operations} == {"cpu"}
     assert operations[1].sizes == payload_sizes(operations[0])
     only = message_operations(model, layers, DENSITIES, names=["update", "select"])
     assert [operation.name for operation in only] == ["select"]

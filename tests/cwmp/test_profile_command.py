@@ -20,6 +20,7 @@ from cwmp.commands.profile import parse_seconds, parse_share
 from profiler.console import run
 from profiler.errors import InputError
 from profiler.journal import Journal, journal_path
+from profiler.meters.fake import FakeMeter
 from profiler.trace import Trace
 
 ROOT = Path(cwmp.__file__).parents[1]
@@ -50,14 +51,15 @@ def _cwmp(*arguments: str) -> int:
 
 
 def _profile(*arguments: str) -> int:
-    return _cwmp("profile", "--meter", "modelled", "--max-time", "2", *arguments)
+    return _cwmp("profile", "--meter", "modelled", "--max-time", "2.5", *arguments)
 
 
 SMALL = ("--model", "own_model:small", "--input-shape", "1,4,4", "--densities", "10%,50%")
+FEW_CELLS = ("--operations", "encode", "--max-time", "1")
 
 
 def test_a_models_five_operations_end_in_a_trace_and_a_table(capsys):
-    assert _profile(*SMALL, "--batch-sizes", "2,4", "-o", "t.parquet") == 0
+    assert _profile(*SMALL, "--batch-sizes", "2,4", "--max-time", "5", "-o", "t.parquet") == 0
     trace = Trace.load("t.parquet")
     assert set(trace.blocks["operation"]) == {"update", "encode", "send", "select", "train"}
     assert trace.metadata.model == "own_model:small" and trace.metadata.origin == "modelled"
@@ -92,7 +94,10 @@ def test_json_is_all_there_is_on_stdout(capsys):
 
 
 def test_a_named_model_takes_the_digits_by_itself():
-    assert _profile("--model", "mlp", "--operations", "select", "-o", "t.parquet") == 0
+    assert (
+        _profile("--model", "mlp", "--operations", "select", "--max-time", "1.5", "-o", "t.parquet")
+        == 0
+    )
     trace = Trace.load("t.parquet")
     assert trace.metadata.layers[0].shape[1] == 64
     assert set(trace.blocks["operation"]) == {"select"}
@@ -103,7 +108,17 @@ def test_sending_to_a_peer(capsys):
 
     with Receiver().start() as receiver:
         host, port = receiver.address
-        arguments = ("--operations", "send", "--peer", f"{host}:{port}", "-o", "t.csv", "--json")
+        arguments = (
+            "--operations",
+            "send",
+            "--max-time",
+            "1",
+            "--peer",
+            f"{host}:{port}",
+            "-o",
+            "t.csv",
+            "--json",
+        )
         assert _profile(*SMALL, *arguments) == 0
         assert receiver.received.frames > 0
     assert "another host" in json.loads(capsys.readouterr().out)["scope"][0]
@@ -126,6 +141,7 @@ def test_sending_to_a_peer(capsys):
         (("--model", "mlp", "--precision", "0%"), "precision"),
         (("--model", "mlp", "--max-time", "soon"), "'soon' is not a time"),
         (("--model", "mlp", "--max-time", "0"), "time limit"),
+        (("--model", "lenet", "--max-time", "0.5"), "--max-time is 0.5 s, but "),
         (("--model", "mlp", "--data", "imagenet"), "imagenet"),
         (("--model", "mlp", "--input-shape", "1,x"), "--input-shape"),
         (("--model", "mlp", "--batch-sizes", "8,8"), "batch sizes"),
@@ -146,20 +162,72 @@ def test_bad_input_is_one_line_and_nothing_written(arguments, message, capsys, t
 
 def test_an_existing_trace_is_kept_unless_forced(capsys):
     Path("t.csv").write_text("precious")
-    assert _profile(*SMALL, "--operations", "update", "-o", "t.csv") == 2
+    assert _profile(*SMALL, *FEW_CELLS, "-o", "t.csv") == 2
     assert "--force" in capsys.readouterr().err
     assert Path("t.csv").read_text() == "precious"
-    assert _profile(*SMALL, "--operations", "update", "-o", "t.csv", "--force") == 0
+    assert _profile(*SMALL, *FEW_CELLS, "-o", "t.csv", "--force") == 0
     assert len(Trace.load("t.csv").blocks) > 0
 
 
 def test_an_unfinished_session_is_kept_unless_resumed_or_forced(capsys):
     Journal.create(journal_path("t.csv")).close()
-    assert _profile(*SMALL, "--operations", "update", "-o", "t.csv") == 2
+    assert _profile(*SMALL, *FEW_CELLS, "-o", "t.csv") == 2
     assert "--resume" in capsys.readouterr().err
     assert not Path("t.csv").exists()
-    assert _profile(*SMALL, "--operations", "update", "-o", "t.csv", "--force") == 0
+    assert _profile(*SMALL, *FEW_CELLS, "-o", "t.csv", "--force") == 0
     assert not journal_path("t.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--precision", "7"), ("--model", "vgg"), ("--max-time", "0.1")]
+)
+def test_force_keeps_an_unfinished_session_when_the_new_one_is_refused(arguments, capsys):
+    journal = journal_path("t.csv")
+    Path(journal).write_text("precious")
+    assert _profile(*SMALL, "-o", "t.csv", "--force", *arguments) == 2
+    assert journal.read_text() == "precious"
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_gpus_joules_are_not_taken_for_a_cpus_work(capsys, monkeypatch):
+    import profiler.meters
+
+    monkeypatch.setattr(
+        profiler.meters, "find_meter", lambda spec, **how: FakeMeter(30.0, covers="gpu")
+    )
+    assert _profile(*SMALL, "-o", "t.csv") == 2
+    error = capsys.readouterr().err
+    assert "update runs on the CPU (--device cpu)" in error and "joules of the GPU" in error
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "others"),
+    [((), ["update", "train"], []), (("--operations", "update,select"), ["update"], ["select"])],
+)
+def test_a_gpu_profiles_what_runs_on_it_and_says_what_is_left(
+    given, own, others, capsys, monkeypatch
+):
+    import profiler.meters
+    import profiler.session
+
+    asked = {}
+
+    def profile_model(model, **arguments):
+        asked.update(arguments)
+        return Trace.load(ROOT / "tests" / "golden" / "trace-v1.csv")
+
+    monkeypatch.setattr(profiler.meters, "find_meter", lambda spec, **how: FakeMeter(30.0))
+    monkeypatch.setattr(profiler.session, "profile_model", profile_model)
+    assert _profile(*SMALL, "--device", "cuda:0", "-o", "t.csv", "--json", *given) == 0
+    assert asked["operations"] == own and asked["device"] == "cuda:0"
+    assert [operation.name for operation in asked["extra_operations"]] == others
+    said = capsys.readouterr().err
+    if given:
+        assert said == ""
+    else:
+        assert said.count("\n") == 1 and "encode, send and select run on the CPU" in said
+        assert "--operations encode,send,select --device cpu" in said
+        assert "cwmp costs t.csv --messages" in said
 
 
 def test_a_disk_that_fills_up_at_the_end_leaves_the_journal(capsys, monkeypatch):
@@ -168,11 +236,13 @@ def test_a_disk_that_fills_up_at_the_end_leaves_the_journal(capsys, monkeypatch)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trace, "save", full)
-        assert _profile(*SMALL, "--operations", "update", "-o", "t.csv") == 2
+        assert _profile(*SMALL, *FEW_CELLS, "-o", "t.csv") == 2
     error = capsys.readouterr().err
     assert "cannot write t.csv: No space left on device" in error and error.count("\n") == 1
     assert not Path("t.csv").exists()
-    assert Journal.reopen(journal_path(Path("t.csv")))[1].blocks
+    book, measured = Journal.reopen(journal_path(Path("t.csv")))
+    book.close()
+    assert measured.blocks
 
 
 def _start(*arguments: str) -> subprocess.Popen:
@@ -195,7 +265,7 @@ def _wait_for_blocks(journal: Path, count: int, child: subprocess.Popen) -> None
 def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on():
     arguments = (
         *("profile", "--meter", "modelled", "--model", "own_model:small"),
-        *("--operations", "update", "--densities", "50%", "--max-time", "5", "-o", "t.parquet"),
+        *("--operations", "update", "--densities", "50%", "--max-time", "3", "-o", "t.parquet"),
     )
     child = _start(*arguments)
     journal = journal_path(Path("t.parquet"))

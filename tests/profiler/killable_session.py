@@ -21,7 +21,8 @@ def run(journal: str, *, resume: bool) -> Trace:
         meter=find_meter("modelled"),
         operations=("update",),
         densities=(0.1, 0.5),
-        max_time_s=5.0,
+        precision=0.5,
+        max_time_s=3.5,
         journal=journal,
         resume=resume,
     )

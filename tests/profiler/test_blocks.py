@@ -10,9 +10,9 @@ import pytest
 from stand_ins.simulated_device import SimulatedDevice, SimulatedWorkload
 
 from profiler import blocks
-from profiler.blocks import Block, Gauge, Window, calibrate, measure_block
-from profiler.errors import CounterFaultError, InputError, MeterReadError
-from profiler.meters.base import MeterInfo, Rail, Reading
+from profiler.blocks import Block, calibrate, calibration_s, measure_block, measure_pair
+from profiler.errors import InputError, MeterReadError
+from profiler.gauge import Gauge
 
 
 def _block(device: SimulatedDevice, seed: int = 0, repetitions: int = 100, **kwargs) -> Block:
@@ -65,40 +65,6 @@ def test_gross_costs_take_the_tail_off_with_the_rest_of_the_time():
     assert abs(np.mean(costs) - (3e-3 - 5e-4)) < 3.5 * np.std(costs, ddof=1) / sqrt(400)
 
 
-def test_the_standard_error_joins_both_edges():
-    gauge = Gauge(SimulatedDevice(), period_s=1e-3, quantum_j=1e-6)
-    assert gauge.edge_j(30.0) == pytest.approx(30e-3 / sqrt(6))
-    assert gauge.edge_j(0.0) == pytest.approx(1e-6 / sqrt(6))
-    assert Gauge(SimulatedDevice()).edge_j(30.0) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [(Reading(1.0, {"cpu": 4.0}), "-1 J"), (Reading(0.0, {"cpu": 5.0}), "in 0 s")],
-)
-def test_energy_or_time_that_runs_backwards_is_a_fault(second, message):
-    class Backwards:
-        info = MeterInfo("odd", "odd", "assumed", (Rail("cpu", "cpu"),), ("cpu",))
-        readings = iter([Reading(0.0, {"cpu": 5.0}), second])
-
-        def read(self):
-            return next(self.readings)
-
-    with pytest.raises(CounterFaultError, match=message):
-        Gauge(Backwards()).window(lambda: None, np.random.default_rng(0))
-
-
-def test_a_window_longer_than_a_wrap_can_be_told_is_a_fault():
-    device = SimulatedDevice()
-    device.info = MeterInfo(
-        "rapl", "cpu", "measured", (Rail("cpu", "cpu"),), ("cpu",), max_read_gap_s=30.0
-    )
-    with pytest.raises(CounterFaultError, match="wrap unseen after 30 s"):
-        Gauge(device, sleep=device.sleep).window(
-            lambda: device.sleep(31.0), np.random.default_rng(0)
-        )
-
-
 def test_garbage_is_collected_again_after_a_block_even_one_that_fails():
     class Failing(SimulatedWorkload):
         seen: bool | None = None
@@ -120,6 +86,18 @@ def test_garbage_is_collected_again_after_a_block_even_one_that_fails():
     assert gc.isenabled()
 
 
+def test_a_pair_is_a_block_without_the_sleep():
+    device = SimulatedDevice(5.0)
+    workload = SimulatedWorkload(device, 1e-4, 3e-3)
+    gauge = Gauge(device, sleep=device.sleep)
+    pair = measure_pair(workload, 100, gauge, np.random.default_rng(0))
+    assert pair.cost_j_per_call == pytest.approx(3e-3 - 5e-5)
+    settling_s = 2 * 25e-3  # nothing of the process's own time passes on the simulated clock
+    assert device.now_s <= 1e-4 + 100 * 1.1e-4 + settling_s
+    with pytest.raises(InputError, match="at least one call"):
+        measure_pair(workload, 0, gauge, np.random.default_rng(0))
+
+
 def test_no_repetitions_are_refused():
     with pytest.raises(InputError, match="at least one call"):
         _block(SimulatedDevice(), repetitions=0)
@@ -132,6 +110,18 @@ def test_calibration_fills_the_target(call_s):
     repetitions, seen_s = calibrate(workload, 0.01, lambda: device.now_s)
     assert seen_s == pytest.approx(call_s)
     assert repetitions == max(1, round(0.01 / call_s))
+
+
+@pytest.mark.parametrize("target_s", [0.01, 0.4, 2.0])
+@pytest.mark.parametrize("call_s", [3e-7, 3e-6, 1e-4])
+def test_calibration_takes_about_one_window_and_little_of_a_long_one(target_s, call_s):
+    device = SimulatedDevice()
+    workload = SimulatedWorkload(device, call_s, 1e-6)
+    repetitions, seen_s = calibrate(workload, target_s, lambda: device.now_s)
+    assert repetitions * seen_s == pytest.approx(target_s, rel=0.02)
+    least_s = calibration_s(target_s)
+    assert 0.9 * least_s < device.now_s < 2.1 * least_s + call_s
+    assert least_s <= min(0.6 * target_s, 0.06) * (1 + 1e-9)
 
 
 def test_a_stall_while_calibrating_does_not_shorten_the_blocks():
@@ -173,7 +163,3 @@ def test_a_shift_of_the_clock_is_flagged(khz, flags, tmp_path, monkeypatch):
 def test_without_a_frequency_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("CWMP_SYSFS", str(tmp_path))
     assert blocks.cpu_frequency_hz() is None
-
-
-def test_power_of_a_window():
-    assert Window(0.0, 0.5, 2.0).power_w == 4.0

@@ -135,32 +135,16 @@ def test_a_time_cap_takes_the_same_share_of_every_wish():
     assert capped.tolist() == [50, 100, 200]
 
 
-@pytest.mark.parametrize(
-    ("period_s", "cells", "max_time_s", "expected"),
-    [
-        (None, 80, None, 0.010),
-        (1e-3, 80, None, 0.020),
-        (0.1, 80, None, 2.0),
-        (1.0, 80, None, 2.0),
-        (1e-3, 80, 600.0, 0.020),
-        (1e-3, 80, 20.0, 0.010),
-        (0.1, 20, 60.0, 0.4),
-        (None, 80, 0.5, 0.010),
-    ],
-)
-def test_block_length(period_s, cells, max_time_s, expected):
-    assert design.block_length_s(period_s, cells, max_time_s) == pytest.approx(expected)
-
-
 def test_orders_are_random_complete_and_repeatable():
     pilot = design.pilot_order(30, 4, seed=1)
     assert pilot == design.pilot_order(30, 4, seed=1) != design.pilot_order(30, 4, seed=2)
     rounds = [pilot[start : start + 30] for start in range(0, 120, 30)]
     assert all(sorted(each) == list(range(30)) for each in rounds)
     assert rounds[0] != rounds[1]
-    main = design.main_order([3, 0, 50], seed=1)
+    main = design.main_order([3, 0, 50], seed=1, first=120)
     assert Counter(main) == {0: 3, 2: 50}
-    assert main == design.main_order([3, 0, 50], seed=1) != sorted(main)
+    assert main == design.main_order([3, 0, 50], seed=1, first=120) != sorted(main)
+    assert main != design.main_order([3, 0, 50], seed=1, first=140)
 
 
 def test_block_seeds_differ_by_block_and_session():

@@ -25,6 +25,13 @@ def test_a_terminal_sees_time_left_interval_and_layer():
     assert "40/40" in stream.getvalue()
 
 
+def test_the_least_time_comes_first():
+    stream = Terminal()
+    with ProgressBar(stream) as bar:
+        bar(Standing("sizing", 0, 97, 912.0, "update", "conv1.weight"))
+    assert "sizing and pilot take at least 15:12" in stream.getvalue()
+
+
 def test_anything_else_sees_nothing():
     stream = io.StringIO()
     with ProgressBar(stream) as bar:

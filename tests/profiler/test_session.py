@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,15 +13,9 @@ from stand_ins.simulated_device import DepositMeter, KnownOperation
 from torch import nn
 
 from profiler import design, session
-from profiler.errors import (
-    CounterFaultError,
-    FileFormatError,
-    InputError,
-    MeterReadError,
-    OutputExistsError,
-)
-from profiler.journal import Journal
-from profiler.session import SessionInterrupted, profile_model
+from profiler.errors import InputError
+from profiler.meters.fake import FakeMeter
+from profiler.session import profile_model
 from profiler.trace import Trace
 
 MODEL = nn.Linear(4, 2)
@@ -92,130 +87,18 @@ def test_each_block_draws_fresh_values_and_the_pilot_is_in_random_order():
     assert order != sorted(order)
 
 
-def test_lost_reads_drop_their_block_which_is_measured_again():
-    def faults(read: int) -> Exception | None:
-        if read > 200 and read % 97 == 0:
-            return MeterReadError("the counter was busy")
-        if read > 200 and read % 131 == 0:
-            return CounterFaultError("the counter jumped")
-        return None
+def test_work_is_profiled_where_the_meter_looks(monkeypatch):
+    class OnGpu(KnownOperation):
+        runs_on = "gpu"
 
     meter = DepositMeter()
-    operation = KnownOperation(meter, [10, 100], scatter=0.02)
-    quiet = profile_known(meter=meter, extra_operations=[operation])
-    meter = DepositMeter()
-    operation.meter = meter
-    meter.faults = lambda read: None if "probed" not in state else faults(read)
-    state: dict[str, bool] = {}
-    operation.hook = lambda: state.setdefault("probed", True)
-    trace = profile_known(meter=meter, extra_operations=[operation])
-    assert trace.metadata.dropped and set(trace.metadata.dropped) <= {
-        "MeterReadError",
-        "CounterFaultError",
-    }
-    assert trace.blocks["block"].tolist() == list(range(len(trace.blocks)))
-    assert quiet.metadata.dropped == {}
-    assert trace.blocks["cost_j_per_call"].mean() == pytest.approx(
-        quiet.blocks["cost_j_per_call"].mean(), rel=0.2
-    )
-
-
-def test_a_meter_that_stays_silent_ends_the_session_and_keeps_the_journal(tmp_path):
-    meter = DepositMeter()
-    state = {"blocks": 0}
-
-    def hook() -> None:
-        state["blocks"] += 1
-        if state["blocks"] > 60:
-            meter.faults = lambda read: MeterReadError("unplugged")
-
-    path = tmp_path / "t.journal"
-    operation = KnownOperation(meter, [10, 100], hook=hook)
-    with pytest.raises(MeterReadError, match=r"4 blocks in a row were lost: unplugged.*--resume"):
-        profile_known(meter=meter, extra_operations=[operation], journal=path)
-    _, measured = Journal.reopen(path)
-    assert measured.blocks and measured.dropped["MeterReadError"] == 4
-
-
-def test_a_time_cap_scales_the_blocks_down_and_is_flagged():
-    meter = DepositMeter()
-    operation = KnownOperation(meter, scatter=0.5)
-    trace = profile_known(meter=meter, extra_operations=[operation], max_time_s=2.0, precision=0.01)
-    assert set(trace.blocks["flags"]) == {"time-capped"}
-    assert any(
-        remark.startswith("time-capped: in 3 of 3 cells") for remark in trace.metadata.remarks
-    )
-    assert trace.blocks["start_s"].max() < 2.0
-    assert trace.blocks.groupby("k").size().min() >= design.PILOT_BLOCKS
-
-
-def test_too_little_time_still_leaves_two_pilot_blocks_a_cell():
-    meter = DepositMeter()
-    operation = KnownOperation(meter)
-    trace = profile_known(meter=meter, extra_operations=[operation], max_time_s=0.01)
-    assert (trace.blocks.groupby("k").size() == 2).all()
-    assert set(trace.blocks["stage"]) == {"pilot"}
-    assert any("ended the pilot early" in remark for remark in trace.metadata.remarks)
-
-
-COARSE = {"precision": 0.12}
-
-
-def _interrupt_after(runs: int):
-    state = {"runs": 0}
-
-    def hook() -> None:
-        state["runs"] += 1
-        if state["runs"] == runs:
-            raise KeyboardInterrupt
-
-    return hook
-
-
-@pytest.mark.parametrize("runs", [45, 70])
-def test_an_interrupted_session_keeps_its_blocks_and_is_resumed(tmp_path, runs):
-    path = tmp_path / "t.journal"
-    meter = DepositMeter()
-    operation = KnownOperation(meter, [10, 100], scatter=0.1, hook=_interrupt_after(runs))
-    with pytest.raises(SessionInterrupted) as stop:
-        profile_known(meter=meter, extra_operations=[operation], journal=path, seed=4, **COARSE)
-    partial_trace = stop.value.trace
-    assert isinstance(stop.value, KeyboardInterrupt)
-    assert partial_trace.metadata.remarks[0] == "interrupted"
-    kept = partial_trace.blocks
-
-    meter = DepositMeter()
-    operation = KnownOperation(meter, [10, 100], scatter=0.1)
-    ready = {"extra_operations": [operation], "seed": 4, "journal": path, **COARSE}
-    with pytest.raises(OutputExistsError, match="--resume"):
-        profile_known(meter=meter, **ready)
-    with pytest.raises(FileFormatError, match="its seed is 4, now it is 5"):
-        profile_known(meter=meter, **{**ready, "seed": 5}, resume=True)
-    trace = profile_known(meter=meter, **ready, resume=True)
-    assert trace.blocks["block"].tolist() == list(range(len(trace.blocks)))
-    assert "interrupted" not in trace.metadata.remarks
-    again = trace.blocks.set_index("block").loc[kept["block"], "energy_j"]
-    assert again.tolist() == kept["energy_j"].tolist()
-    assert trace.blocks["start_s"].is_monotonic_increasing
-
-    meter = DepositMeter()
-    whole = profile_known(
-        meter=meter,
-        extra_operations=[KnownOperation(meter, [10, 100], scatter=0.1)],
-        seed=4,
-        **COARSE,
-    )
-    pilot = whole.blocks["stage"] == "pilot"
-    same = trace.blocks["stage"] == "pilot"
-    assert whole.blocks.loc[pilot, "k"].tolist() == trace.blocks.loc[same, "k"].tolist()
-
-
-def test_an_interruption_before_the_first_block_has_no_trace():
-    meter = DepositMeter()
-    operation = KnownOperation(meter, hook=_interrupt_after(1))
-    with pytest.raises(SessionInterrupted) as stop:
-        profile_known(meter=meter, extra_operations=[operation])
-    assert stop.value.trace is None
+    with pytest.raises(InputError, match=r"encode runs on the GPU .*deposit .*CPU.*--meter nvml"):
+        profile_known(meter=meter, extra_operations=[OnGpu(meter)])
+    meter.info = replace(meter.info, covers="gpu")
+    trace = profile_known(meter=meter, extra_operations=[OnGpu(meter, [10, 100])], precision=0.2)
+    assert len(trace.blocks) >= 2 * design.PILOT_BLOCKS
+    with pytest.raises(InputError, match=r"encode runs on the CPU .*session of its own"):
+        profile_known(meter=meter, extra_operations=[OnGpu(meter), KnownOperation(meter)])
 
 
 def test_progress_is_told_after_each_block():
@@ -224,6 +107,10 @@ def test_progress_is_told_after_each_block():
     trace = profile_known(
         meter=meter, extra_operations=[KnownOperation(meter, [10, 100])], progress=standings.append
     )
+    first = standings[0]
+    assert (first.stage, first.done, first.planned) == ("sizing", 0, 2)
+    # two cells of windows of 10 ms: sizing, and a pilot of six blocks of 1.25 windows each
+    assert 2 * (0.010 + 6 * 0.0125) < first.left_s < 1.0
     pilot = [standing for standing in standings if standing.stage == "pilot"]
     assert [standing.done for standing in pilot] == list(range(1, 13))
     assert {standing.layer for standing in standings} == {"net.weight"}
@@ -247,15 +134,16 @@ def test_progress_is_told_after_each_block():
         ({"operations": ("update",), "device": "tpu"}, "tpu"),
         ({"operations": ("update",), "device": "cuda:99"}, "cuda:99"),
         ({"operations": ("update",), "resume": True}, "journal"),
+        ({"meter": FakeMeter(covers="gpu")}, r"update runs on the CPU \(--device cpu\).*fake.*GPU"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_read(arguments, message):
     meter = DepositMeter()
+    meter.read = lambda: pytest.fail("it was read")
     with pytest.raises(InputError, match=message):
         profile_model(
             MODEL, **{"model_name": "m", "meter": meter, "operations": ("update",)} | arguments
         )
-    assert meter.reads == 0
 
 
 def test_update_and_train_are_profiled_with_real_tensors():

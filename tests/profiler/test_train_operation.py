@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -120,3 +121,26 @@ def test_an_input_that_the_model_refuses_names_the_option():
         InputError, match=r"refuses an input of shape \(2, 3, 4, 4\).*--input-shape"
     ):
         TrainOperation(_network(), torch.randn(2, 3, 4, 4), (2,))
+
+
+def test_a_model_that_cannot_be_copied_is_named():
+    model = _network()
+    model.handle = threading.Lock()
+    with pytest.raises(InputError, match=r"Sequential cannot be copied to cpu: .*lock"):
+        TrainOperation(model, IMAGES, (2,))
+
+
+def test_an_output_without_a_gradient_is_no_training_step():
+    class Label(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).argmax(1)
+
+    operation = TrainOperation(Label(), torch.randn(2, 4), (2,))
+    whole, layer = (operation.prepare(cell, seed=0) for cell in operation.cells())
+    layer.run(1)
+    with pytest.raises(InputError, match="depends on no parameter"):
+        whole.run(1)

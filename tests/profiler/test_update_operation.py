@@ -11,6 +11,7 @@ from torch import nn
 
 from profiler.errors import InputError
 from profiler.layers import LayerInfo, layers_of
+from profiler.modules import TrainOperation
 from profiler.operations import (
     RUN,
     UpdateOperation,
@@ -20,6 +21,7 @@ from profiler.operations import (
     kept_counts,
     shared_layers,
 )
+from profiler.workloads import place_of_work
 
 densities = st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=5)
 
@@ -79,6 +81,15 @@ def test_layers_of_equal_signature_share_the_first_ones_cells():
     }
     measured = {cell.layer for cell in UpdateOperation(layers, (0.1,)).cells()}
     assert measured == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_an_operation_says_where_it_works():
+    layer = LayerInfo("w", "linear.weight", (100, 100), "float32")
+    assert place_of_work(UpdateOperation([layer], (0.2,))) == "cpu"
+    assert place_of_work(UpdateOperation([layer], (0.2,), "cuda:1")) == "gpu"
+    train = TrainOperation(nn.Linear(2, 2), torch.ones(1, 2), (1,))
+    assert place_of_work(train) == "cpu"
+    assert place_of_work(object()) == "cpu"  # a plug-in that does not say
 
 
 def test_cells_cover_both_patterns_and_dense():

@@ -1,0 +1,107 @@
+"""What a session has found so far: sizings and blocks by cell, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler import design
+from profiler.pace import Pace
+from profiler.records import BlockRecord, SizingRecord
+from profiler.statistics import t_quantile
+from profiler.workloads import Cell
+
+
+class Findings:
+    """The records of a session over *cells*.
+
+    Attributes:
+        sizing: cell position -> its sizing.
+        blocks: in the order in which they were measured.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.sizing: dict[int, SizingRecord] = {}
+        self.blocks: list[BlockRecord] = []
+        self._cells = cells
+        self._groups = design.groups_of(cells)
+        self._by_cell: dict[int, list[BlockRecord]] = {n: [] for n in range(len(cells))}
+
+    def keep(self, record: BlockRecord) -> None:
+        """Add a block."""
+        self.blocks.append(record)
+        self._by_cell[record.cell].append(record)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Blocks a cell, shape (cells,)."""
+        return np.array([len(blocks) for blocks in self._by_cell.values()], dtype=np.int64)
+
+    @property
+    def end_s(self) -> float:
+        """When the last record ended, in seconds of the session."""
+        sized_s = max((record.end_s for record in self.sizing.values()), default=0.0)
+        return max([sized_s, *(record.end_s for record in self.blocks)])
+
+    def wanted(self, precision: float) -> NDArray[np.int64]:
+        """Blocks a cell that *precision* asks for after the pilot (Stein); shape (cells,)."""
+        wanted = self.counts
+        for members in self._groups.values():
+            pilot = [found for n in members if (found := self.statistics(n)) is not None]
+            sizing = [self.sizing[n] for n in members]
+            widths = design.target_widths(
+                [self._cells[n].k for n in members],
+                [record.cost_j for record in sizing],
+                [record.raw_j for record in sizing],
+                precision,
+            )
+            wanted[members] = np.maximum(wanted[members], design.group_blocks(pilot, widths))
+        return wanted
+
+    def statistics(self, position: int) -> design.CellStatistics | None:
+        """What the blocks of one cell say; ``None`` with fewer than two of the pilot."""
+        blocks = self._by_cell[position]
+        return design.cell_statistics(
+            self._cells[position].k,
+            [record.cost_j_per_call for record in blocks],
+            [record.raw_j_per_call for record in blocks],
+            [record.stage == "pilot" for record in blocks],
+            float(np.mean([record.standard_error_j_per_call**2 for record in blocks] or [0.0])),
+        )
+
+    def relative_half_width(self, position: int) -> float | None:
+        """Of the 95 % interval of the slope (or mean) that the cell is fitted in."""
+        members = self._groups[design.group_of(self._cells[position])]
+        known = [found for n in members if (found := self.statistics(n)) is not None]
+        if not known:
+            return None
+        line = design.fit_cells(known)
+        if line is not None:
+            value, half = line.c, t_quantile(0.975, line.degrees_c) * line.se_c
+        else:
+            cell = known[0]
+            value = cell.mean
+            half = t_quantile(0.975, cell.degrees) * sqrt(cell.variance / cell.blocks)
+        return None if value == 0 else half / abs(value)
+
+    def block_lengths_s(self) -> NDArray[np.float64]:
+        """Seconds a block of each cell takes: as sized, scaled to what blocks really took."""
+        sized = np.array([self.sizing[n].block_s for n in range(len(self._cells))])
+        taken_s = self.blocks[-1].start_s - self.blocks[0].start_s
+        expected_s = sum(self.sizing[record.cell].block_s for record in self.blocks[:-1])
+        ratio = taken_s / expected_s if expected_s else 1.0
+        return sized * max(ratio, 0.1)
+
+    def rest_s(self, pace: Pace, window_s: float, pilot_blocks: int) -> float:
+        """Seconds until every cell is sized and has *pilot_blocks* blocks; at least."""
+        left_s = 0.0
+        for n, blocks in self._by_cell.items():
+            missing = max(pilot_blocks - len(blocks), 0)
+            if n in self.sizing:
+                left_s += missing * self.sizing[n].block_s
+            else:
+                left_s += pace.sizing_s(window_s) + missing * pace.block_s(window_s)
+        return left_s
