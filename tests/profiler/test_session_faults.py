@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 
 import pytest
 import torch
@@ -28,23 +29,12 @@ def _read(path):
     return measured
 
 
-def _flagged_once(monkeypatch, gaps):
-    """A session in which the block of the 40th window reports *gaps*, and what it dropped."""
-    meter = DepositMeter()
-    windows = {"seen": 0}
-
-    def suspended_s() -> float:
-        windows["seen"] += 1
-        return gaps(windows["seen"])
-
-    monkeypatch.setattr(blocks, "suspended_s", suspended_s)
-    operation = KnownOperation(meter, [10, 100])
-    return profile_known(meter=meter, extra_operations=[operation], precision=0.2)
-
-
 def test_a_block_that_spans_a_suspend_is_dropped_and_measured_again(monkeypatch):
-    # asked at both ends of each block: the host sleeps inside the tenth
-    trace = _flagged_once(monkeypatch, lambda asked: 100.0 if asked >= 20 else 0.0)
+    asked = count(1)  # at both ends of each block: the host sleeps inside the tenth
+    monkeypatch.setattr(blocks, "suspended_s", lambda: 100.0 if next(asked) >= 20 else 0.0)
+    meter = DepositMeter()
+    operation = KnownOperation(meter, [10, 100])
+    trace = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
     assert trace.metadata.dropped == {"suspend-gap": 1}
     assert set(trace.blocks["flags"]) == {""}
     assert trace.blocks["block"].tolist() == list(range(len(trace.blocks)))
