@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 MESSAGE_OPERATIONS = ("encode", "send", "select")
 WHOLE, KIND = "*", "payload"
 LOOPBACK_SCOPE = "send over loopback counts both ends, sender and receiver, on this host"
+PEER_HERE_SCOPE = (
+    "send to a receiver on this same host: hardware counters count both ends, modelled joules only "
+    "this process"
+)
 REMOTE_SCOPE = "send to another host counts this host's end alone"
 _SETS = 4
 _POOL_BYTES = 64 * 2**20
@@ -127,9 +131,11 @@ class SendOperation:
     def __init__(self, sizes: Sequence[int], peer: str | None = None) -> None:
         self.sizes = tuple(sorted(set(sizes)))
         self._peer = None if peer is None else parse_peer(peer)
-        self.scope = (LOOPBACK_SCOPE if peer is None else REMOTE_SCOPE,)
+        self.scope: tuple[str, ...] = (LOOPBACK_SCOPE,)
         if self._peer is not None:
-            Sender(*self._peer).close()
+            sender = Sender(*self._peer)
+            self.scope = (PEER_HERE_SCOPE if sender.same_host else REMOTE_SCOPE,)
+            sender.close()
 
     @property
     def name(self) -> OperationName:

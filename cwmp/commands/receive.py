@@ -26,7 +26,8 @@ def receive(host: str, port: int, as_json: bool) -> None:
     """
     with Receiver(host, port) as receiver:
         address, number = receiver.address
-        say(f"draining on {address}:{number}; Ctrl-C ends")
+        shown = f"[{address}]" if ":" in address else address
+        say(f"draining on {shown}:{number}; Ctrl-C ends")
         try:
             receiver.serve()
         except KeyboardInterrupt:

@@ -102,7 +102,7 @@ def test_send_over_loopback_and_to_a_peer_moves_the_bytes():
                 if inner is not None:
                     assert (inner.received.frames, inner.received.payload_bytes) == (3, 3 * cell.k)
         assert receiver.received.payload_bytes == 3 * 5100
-        assert "another host" in SendOperation([1], f"{host}:{port}").scope[0]
+        assert "this same host" in SendOperation([1], f"{host}:{port}").scope[0]
 
 
 def test_a_peer_that_is_not_there_is_refused_at_once():
