@@ -59,7 +59,7 @@ FEW_CELLS = ("--operations", "encode", "--max-time", "1")
 
 
 def test_a_models_five_operations_end_in_a_trace_and_a_table(capsys):
-    assert _profile(*SMALL, "--batch-sizes", "2,4", "--max-time", "5", "-o", "t.parquet") == 0
+    assert _profile(*SMALL, "--batch-sizes", "2,4", "--max-time", "4", "-o", "t.parquet") == 0
     trace = Trace.load("t.parquet")
     assert set(trace.blocks["operation"]) == {"update", "encode", "send", "select", "train"}
     assert trace.metadata.model == "own_model:small" and trace.metadata.origin == "modelled"

@@ -114,13 +114,13 @@ def test_lost_reads_drop_their_block_which_is_measured_again():
 
     meter = DepositMeter()
     operation = KnownOperation(meter, [10, 100], scatter=0.02)
-    quiet = profile_known(meter=meter, extra_operations=[operation])
+    quiet = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
     meter = DepositMeter()
     operation.meter = meter
     meter.faults = lambda read: None if "probed" not in state else faults(read)
     state: dict[str, bool] = {}
     operation.hook = lambda: state.setdefault("probed", True)
-    trace = profile_known(meter=meter, extra_operations=[operation])
+    trace = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
     assert trace.metadata.dropped and set(trace.metadata.dropped) <= {
         "MeterReadError",
         "CounterFaultError",

@@ -48,7 +48,7 @@ def test_a_slow_counter_is_not_taken_for_one_without_steps(monkeypatch):
 def test_slow_calls_are_refused_while_sizing_and_resumed_with_more_time(tmp_path):
     path = tmp_path / "t.journal"
     meter = DepositMeter()
-    slow = {"extra_operations": [KnownOperation(meter, [10, 100, 1000], call_s=0.05)]}
+    slow = {"extra_operations": [KnownOperation(meter, [10, 100, 1000], call_s=0.03)]}
     asked = {"meter": meter, "journal": path, "precision": 0.2, **slow}
     with pytest.raises(InputError, match=r"--max-time is 0.8 s.*cells sized so far.*--resume"):
         profile_known(**asked, max_time_s=0.8)
