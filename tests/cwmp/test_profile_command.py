@@ -121,7 +121,7 @@ def test_sending_to_a_peer(capsys):
         )
         assert _profile(*SMALL, *arguments) == 0
         assert receiver.received.frames > 0
-    assert "another host" in json.loads(capsys.readouterr().out)["scope"][0]
+    assert "this same host" in json.loads(capsys.readouterr().out)["scope"][0]
 
 
 @pytest.mark.parametrize(
