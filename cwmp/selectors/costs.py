@@ -137,8 +137,8 @@ class SelectionCosts:
             raise InputError("the cost file has no 'send' cost: profile with --operations send")
         layers = costs.layers if model_layers is None else costs.match(model_layers)
         overhead = HEADER_BYTES + buffer_bytes(buffer_entries)
-        smallest = overhead + min(_sparse_bytes(layer, 1) for layer in layers)
-        largest = overhead + sum(_sparse_bytes(layer, layer.parameters) for layer in layers)
+        smallest = overhead + min(min(_sizes(layer, 1)) for layer in layers)
+        largest = overhead + sum(max(_sizes(layer, layer.parameters)) for layer in layers)
         send_fixed_j, byte_j = upper_line(send, smallest, largest)
         prices = tuple(_price(layer, pattern, byte_j) for layer in layers)
         return cls(prices, send_fixed_j + byte_j * overhead)
@@ -230,5 +230,7 @@ def _price(layer: LayerCost, pattern: str, byte_j: float) -> LayerPrice:
     )
 
 
-def _sparse_bytes(layer: LayerCost, k: int) -> int:
-    return int(layer_bytes(layer.parameters, k, "sparse"))
+def _sizes(layer: LayerCost, k: int) -> tuple[int, int]:
+    """Bytes of *k* entries of *layer*, sparse and dense; of a single entry dense is the smaller."""
+    n = layer.parameters
+    return int(layer_bytes(n, k, "sparse")), int(layer_bytes(n, k, "dense"))

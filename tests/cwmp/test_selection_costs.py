@@ -209,6 +209,20 @@ def test_declared_joules_are_never_less_than_the_ledgers(file, seed: int, buffer
             assert selection.energy_j == pytest.approx(charged_j, rel=1e-9, abs=0)
 
 
+def test_a_single_entry_sent_dense_is_the_smallest_message() -> None:
+    """One entry takes a byte less dense than with an index, and a steep line is not below it."""
+    send = _operation("send", "random", (1, 8e-4, 5e-5), (52, 3.2e-3, 4.8e-6), unit="byte")
+    update = [
+        _operation("update", form, (1, None, c)) for form, c in (("random", 9e-4), ("dense", 6e-5))
+    ]
+    file = _cost_file(layers=(_layer("one", (1,), *update),), message=(send,))
+    costs = SelectionCosts.from_cost_file(file, buffer_entries=4)
+    (layer,) = Dense(costs).select({"one": np.ones(1)}, costs.dense_j).layers
+    held = {"statistics": (4,)}
+    payload = encode([layer], PayloadLayout({"one": (1,)}, held), {"statistics": np.zeros(4)})
+    assert costs.dense_j >= _charged_by_the_ledger(file, (layer,), len(payload)) * (1 - 1e-9)
+
+
 def _charged_by_the_ledger(file: CostFile, layers, payload_bytes: int) -> float:
     touched = tuple(Touch(layer.name, layer.indices.size, layer.form) for layer in layers)
     client = ClientRecord((1,), payload_bytes, touched, None, 0.0)
