@@ -104,7 +104,10 @@ def _best(device: str, rails: Sequence[str] | None) -> EnergyMeter:
         reports = source.discover()
         if any(report.usable for report in reports):
             return source.open(device=device, rails=rails)
-        causes += [f"{name} was not usable: {report.cause}" for report in reports]
+        causes += [
+            f"{name} was not usable: {report.cause} ('cwmp devices' says what to do)"
+            for report in reports
+        ]
     from profiler.meters.modelled import SOURCE
 
     return SOURCE.open(device=device, rails=rails, remarks=tuple(causes))

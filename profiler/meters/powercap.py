@@ -83,6 +83,9 @@ def absence(powercap: Path, virtual: str | None) -> tuple[str, str]:
         powercap: the folder that was searched.
         virtual: the hypervisor's name, or ``None`` on a bare machine.
     """
+    root = powercap.parents[1]
+    if not root.is_dir():
+        return f"{root} is not a folder", "set CWMP_SYSFS to where the host's /sys is, or unset it"
     names = sorted(path.name for path in powercap.glob("intel-rapl*"))
     dangling = [name for name in names if not (powercap / name).exists()]
     if dangling:
@@ -104,13 +107,18 @@ def absence(powercap: Path, virtual: str | None) -> tuple[str, str]:
     return f"{powercap} {what}: no driver is loaded", "sudo modprobe intel_rapl_msr"
 
 
+def permission_command(powercap: Path) -> str:
+    """What lets every user read the counters until the next boot."""
+    return f"sudo chmod o+r {powercap}/intel-rapl:*/energy_uj"
+
+
 def permission_remedy(powercap: Path) -> str:
     """How to let this user read the counters: once, and at every boot."""
     return (
         "let users read the counters now, and at every boot by the udev rule:\n"
-        f"sudo chmod o+r {powercap}/intel-rapl:*/energy_uj\n"
+        f"{permission_command(powercap)}\n"
         'KERNEL=="intel-rapl:*", RUN+="/bin/chmod o+r %S%p/energy_uj"\n'
-        "(the second line goes into /etc/udev/rules.d/70-rapl.rules)"
+        "(the KERNEL line goes into /etc/udev/rules.d/70-rapl.rules)"
     )
 
 

@@ -24,7 +24,13 @@ from profiler.errors import (
 from profiler.host import cpu_model, virtualisation
 from profiler.meters.base import MeterInfo, Reading, SourceReport, choose_rails
 from profiler.meters.counter import UnwrappedCounter, read_counters
-from profiler.meters.powercap import Zone, absence, permission_remedy, scan
+from profiler.meters.powercap import (
+    Zone,
+    absence,
+    permission_command,
+    permission_remedy,
+    scan,
+)
 from profiler.sysfs import sysfs_root
 
 GUARD_POWER_W = 1000.0
@@ -181,8 +187,10 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError as error:
-        remedy = " ".join(permission_remedy(path.parent.parent).split())
-        raise MeterPermissionError(f"only root may read {path}; {remedy}") from error
+        raise MeterPermissionError(
+            f"only root may read {path}; {permission_command(path.parent.parent)} "
+            "('cwmp devices' shows a rule that lasts)"
+        ) from error
     except OSError as error:
         raise MeterReadError(f"cannot open {path}: {error.strerror}; run: cwmp devices") from error
 

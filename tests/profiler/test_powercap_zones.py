@@ -113,6 +113,12 @@ def test_absence_behind_a_container_is_told_by_dangling_links(tmp_path: Path) ->
     assert "CWMP_SYSFS=/host/sys" in remedy
 
 
+def test_a_root_that_is_not_there_is_the_cause_even_on_a_virtual_machine(tmp_path: Path) -> None:
+    cause, remedy = absence(tmp_path / "nowhere" / "class" / "powercap", virtual="QEMU")
+    assert cause == f"{tmp_path / 'nowhere'} is not a folder"
+    assert "CWMP_SYSFS" in remedy
+
+
 def test_absence_in_a_virtual_machine(tmp_path: Path) -> None:
     cause, _ = absence(tmp_path, virtual="QEMU Standard PC")
     assert cause == "a virtual machine exposes no counter (QEMU Standard PC)"

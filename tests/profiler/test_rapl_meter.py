@@ -239,11 +239,13 @@ def test_root_only_counter_says_how_to_open_it_in_one_line(
     message = str(caught.value)
     assert "\n" not in message
     assert str(_zone(sysfs_tree, "intel-rapl:2:2")) in message
-    assert "sudo chmod o+r" in message and 'KERNEL=="intel-rapl:*"' in message
+    assert "sudo chmod o+r" in message and "'cwmp devices'" in message
+    assert "KERNEL" not in message  # what follows chmod can be pasted
     (report,) = SOURCE.discover()
     assert not report.usable
     assert report.cause == f"only root may read {_zone(sysfs_tree, 'intel-rapl:2:2')}"
     assert report.remedy is not None and "udev" in report.remedy
+    assert any(line.startswith("KERNEL==") for line in report.remedy.splitlines())
     assert len(report.rails) == 9
 
 
