@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -90,6 +91,17 @@ def json_option(function: _Function) -> _Function:
     return click.option(
         "--json", "as_json", is_flag=True, help="Machine-readable output on stdout, nothing else."
     )(function)
+
+
+def output_option(meaning: str) -> Callable[[_Function], _Function]:
+    """Add a required ``-o FILE``; *meaning* is its help."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=True,
+        help=meaning,
+    )
 
 
 def force_option(function: _Function) -> _Function:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from profiler.console import ExampleCommand, force_option, json_option, print_json, say
+from profiler.console import (
+    ExampleCommand,
+    force_option,
+    json_option,
+    output_option,
+    print_json,
+    say,
+)
 
 
 @click.command(
@@ -20,13 +27,7 @@ from profiler.console import ExampleCommand, force_option, json_option, print_js
     type=click.Path(path_type=Path),
     help="Another trace of the model: its encode, send and select in the place of TRACE's.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="The cost file to write.",
-)
+@output_option("The cost file to write.")
 @force_option
 @json_option
 def costs(trace: Path, messages: Path | None, output: Path, force: bool, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from profiler.console import (
     ExampleCommand,
     force_option,
     json_option,
+    output_option,
     print_json,
     print_table,
     say,
@@ -34,13 +35,7 @@ _NOTE = (
     no_args_is_help=True,
 )
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="The cost model to write.",
-)
+@output_option("The cost model to write.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resampled intervals.")
 @force_option
 @json_option

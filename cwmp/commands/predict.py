@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler.console import ExampleCommand, force_option, json_option, print_json, say
+from profiler.console import (
+    ExampleCommand,
+    force_option,
+    json_option,
+    output_option,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,13 +32,7 @@ if TYPE_CHECKING:
 @click.option("--data", help="digits or cifar10:PATH: sets input shape and classes.")
 @click.option("--input-shape", help="C,H,W of one example, for named models.  [default: 3,32,32]")
 @click.option("--classes", type=click.IntRange(min=1), help="Outputs.  [default: 10]")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="The cost file to write.",
-)
+@output_option("The cost file to write.")
 @force_option
 @json_option
 def predict(

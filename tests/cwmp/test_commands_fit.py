@@ -212,6 +212,7 @@ def test_an_output_folder_that_does_not_exist_is_refused(
     cwmp: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     refused(cwmp("costs", TRACE, "-o", tmp_path / "no" / "out.json"), "is not a folder")
+    assert not (tmp_path / "no").exists()
 
 
 def test_runs_on_other_devices_are_not_merged(cwmp: Callable[..., Outcome], tmp_path: Path) -> None:

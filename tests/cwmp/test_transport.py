@@ -133,7 +133,9 @@ def test_a_slow_link_is_waited_for_while_bytes_move(payload_bytes):
         peer = threading.Thread(target=_slow_peer, args=(listener, payload_bytes / 1.5))
         peer.start()
         sender = Sender(*listener.getsockname(), timeout_s=0.6)
+        begin_s = time.monotonic()
         sender.send(bytes(payload_bytes))
+        assert time.monotonic() - begin_s > 0.6  # longer than the time it waits without progress
         sender.close()
         peer.join()
 

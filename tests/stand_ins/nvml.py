@@ -47,7 +47,7 @@ class NvmlLibrary:
     """A compiled library and its script."""
 
     def __init__(self, library: Path, script: Path) -> None:
-        self.library = library
+        self.built = library
         self.script = script
 
     def show(self, *gpus: FakeGpu) -> None:
@@ -60,6 +60,6 @@ class NvmlLibrary:
         """What another process needs to load it in place of the driver's."""
         return {
             **os.environ,
-            "LD_LIBRARY_PATH": str(self.library.parent),
+            "LD_LIBRARY_PATH": str(self.built.parent),
             "FAKE_NVML": str(self.script),
         }
