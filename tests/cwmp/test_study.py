@@ -1,28 +1,23 @@
+"""A study's grid, its rows, what it compares, and what it refuses."""
+
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from stand_ins.cost_files import cost_file
+from stand_ins.studies import SMALL, mlp_costs, runs_of, small_study
 
-from costmodels.costfile import CostFile
 from cwmp.fl.models import build_model
-from cwmp.fl.rounds import Federation
-from cwmp.fl.training import Trainer
-from cwmp.progress import Tick
 from cwmp.report.curves import curves_of
 from cwmp.results import RunResult, ledger_rows, round_rows
-from cwmp.study import Cell, Step, StudyConfig, StudyResult, _Study, run_study
-from cwmp.summarise import comparable_runs, compare_methods, summarise_cells
-from cwmp.summary import Summary
-from profiler.errors import BudgetError, CwmpError, InputError, LayerMismatchError, UpdateError
+from cwmp.study import Step, StudyConfig, StudyResult, run_study
+from cwmp.summarise import compare_methods, summarise_cells
+from profiler.errors import BudgetError, CwmpError, InputError, LayerMismatchError
 from profiler.layers import layers_of
-
-SMALL = {"costs": "-", "model": "mlp", "clients": 4, "alpha": 1.0, "rounds": 2, "seeds": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -30,22 +25,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _costs(**changes: object) -> CostFile:
-    return cost_file(layers_of(build_model("mlp", (1, 8, 8))), **changes)  # type: ignore[arg-type]
-
-
-def _run(costs: CostFile | None = None, **changes: object) -> StudyResult:
-    config = StudyConfig.parse(**{**SMALL, "budgets": "10%", **changes})
-    return run_study(config, costs=costs or _costs())
-
-
 @pytest.fixture(scope="module")
 def result() -> StudyResult:
-    return _run(budgets="0.01%,10%")
-
-
-def _of(result: StudyResult, method: str, budget: str = "10%") -> list[RunResult]:
-    return [run for run in result.runs if (run.method, run.budget) == (method, budget)]
+    return small_study(budgets="0.01%,10%")
 
 
 def test_the_grid_has_dense_once_and_every_other_method_at_every_budget(
@@ -58,7 +40,7 @@ def test_the_grid_has_dense_once_and_every_other_method_at_every_budget(
 
 
 def test_a_budget_that_opens_no_layer_is_a_row_and_not_a_crash(result: StudyResult) -> None:
-    runs = _of(result, "cwmp", "0.01%")
+    runs = runs_of(result, "cwmp", "0.01%")
     assert [run.feasible for run in runs] == [False, False]
     assert "opens no layer" in runs[0].reason
     rows = list(round_rows(runs[0]))
@@ -69,7 +51,7 @@ def test_a_budget_that_opens_no_layer_is_a_row_and_not_a_crash(result: StudyResu
 
 
 def test_the_same_seeds_give_bit_equal_results() -> None:
-    first, second = _run(seeds=1), _run(seeds=1)
+    first, second = small_study(seeds=1), small_study(seeds=1)
     for a, b in zip(first.runs, second.runs, strict=True):
         assert list(round_rows(a)) == list(round_rows(b))
         assert list(ledger_rows(a)) == list(ledger_rows(b))
@@ -83,8 +65,8 @@ UNIFORM = {"entry_j": lambda number: 1e-8, "fixed_j": None, "dense_share": 1.0, 
 def test_equal_costs_or_a_score_without_costs_give_top_k_bit_for_bit(
     method: str, costs: dict[str, object]
 ) -> None:
-    result = _run(_costs(**costs), methods=f"topk,{method}", seeds=1)
-    top, weighted = _of(result, "topk")[0], _of(result, method)[0]
+    result = small_study(mlp_costs(**costs), methods=f"topk,{method}", seeds=1)
+    top, weighted = runs_of(result, "topk")[0], runs_of(result, method)[0]
     for a, b in zip(top.rounds, weighted.rounds, strict=True):
         assert (a.accuracy, a.loss, a.downlink_bytes) == (b.accuracy, b.loss, b.downlink_bytes)
         assert a.touched == b.touched
@@ -114,7 +96,7 @@ def test_no_selection_declares_more_than_the_budget(result: StudyResult) -> None
 
 
 def test_rows_add_up_to_the_ledger(result: StudyResult) -> None:
-    run = _of(result, "cwmp")[0]
+    run = runs_of(result, "cwmp")[0]
     rows = list(round_rows(run))
     cells = list(ledger_rows(run))
     assert run.ledger is not None
@@ -141,18 +123,18 @@ def test_the_certificate_is_captured_over_bound(result: StudyResult) -> None:
 
 
 def test_a_cost_the_file_lacks_is_said_in_the_summary() -> None:
-    result = _run(_costs(train=False, messages=("send",)), methods="dense,cwmp", seeds=1)
+    result = small_study(mlp_costs(train=False, messages=("send",)), methods="dense,cwmp", seeds=1)
     cell = result.summary.table[1]
     assert cell.total is not None
     assert cell.total.lacks == ("train", "select", "encode")
     assert cell.phases["train"] is None
-    row = next(round_rows(_of(result, "cwmp")[0]))
+    row = next(round_rows(runs_of(result, "cwmp")[0]))
     assert (row["train_j"], row["lacks"]) == (None, "train,select,encode")
 
 
 def test_batchnorm_models_run(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = cost_file(layers_of(build_model("resnet8", (1, 8, 8))))
-    result = _run(costs, model="resnet8", methods="cwmp", seeds=1, rounds=1, clients=2)
+    result = small_study(costs, model="resnet8", methods="cwmp", seeds=1, rounds=1, clients=2)
     client = result.runs[0].rounds[0].clients[0]
     assert client.payload_bytes > 4 * 672
     assert client.selection is not None
@@ -162,33 +144,11 @@ def test_batchnorm_models_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_counts_every_round() -> None:
     steps: list[Step] = []
     config = StudyConfig.parse(**SMALL, budgets="10%", methods="dense,topk")
-    run_study(config, steps.append, costs=_costs())
+    run_study(config, steps.append, costs=mlp_costs())
     assert [(step.run, step.round) for step in steps] == [
         (run, number) for run in (1, 2, 3, 4) for number in (1, 2)
     ]
     assert {(step.runs, step.rounds) for step in steps} == {(4, 2)}
-
-
-def _interrupt_at(run: int, number: int) -> Iterator[None]:
-    def progress(step: Step) -> None:
-        if (step.run, step.round) == (run, number):
-            raise KeyboardInterrupt
-
-    return progress  # type: ignore[return-value]
-
-
-def test_an_interruption_keeps_the_finished_runs() -> None:
-    config = StudyConfig.parse(**SMALL, budgets="10%")
-    result = run_study(config, _interrupt_at(3, 1), costs=_costs())  # type: ignore[arg-type]
-    assert [(run.method, run.seed) for run in result.runs] == [("dense", 0), ("topk", 0)]
-    assert result.summary.interrupted
-    assert any("2 of 8 runs" in warning for warning in result.summary.warnings)
-
-
-def test_an_interruption_before_the_first_run_is_raised() -> None:
-    config = StudyConfig.parse(**SMALL, budgets="10%")
-    with pytest.raises(KeyboardInterrupt):
-        run_study(config, _interrupt_at(1, 1), costs=_costs())  # type: ignore[arg-type]
 
 
 def _scored(method: str, budget: str, seed: int, accuracy: float, run: RunResult) -> RunResult:
@@ -197,7 +157,7 @@ def _scored(method: str, budget: str, seed: int, accuracy: float, run: RunResult
 
 
 def test_seeds_are_compared_after_their_budgets_are_averaged(result: StudyResult) -> None:
-    run = _of(result, "topk")[0]
+    run = runs_of(result, "topk")[0]
     ours = {("1%", 0): 0.5, ("1%", 1): 0.6, ("5%", 0): 0.7, ("5%", 1): 0.9}
     theirs = {("1%", 0): 0.4, ("1%", 1): 0.6, ("5%", 0): 0.7, ("5%", 1): 0.6}
     runs = [_scored("cwmp", b, s, a, run) for (b, s), a in ours.items()]
@@ -231,7 +191,7 @@ def test_the_front_is_of_all_rounds_of_the_mean_curves(result: StudyResult) -> N
 
 
 def test_totals_that_lack_different_phases_have_no_front() -> None:
-    result = _run(_costs(messages=("encode", "send")), methods="dense,topk,cwmp", seeds=1)
+    result = small_study(mlp_costs(messages=("encode", "send")), methods="dense,topk,cwmp", seeds=1)
     lacks = [cell.total.lacks for cell in result.summary.table if cell.total]
     assert lacks == [(), ("select",), ("select",)]
     assert not any(cell.on_front for cell in result.summary.table)
@@ -242,112 +202,15 @@ def test_totals_that_lack_different_phases_have_no_front() -> None:
     assert "With encoding and downlink charged too, selection not priced" in said
 
 
-def _fail(run: RunResult, reason: str) -> RunResult:
-    return replace(run, rounds=(), ledger=None, reason=reason)
-
-
-def test_rows_share_their_seeds_and_a_failed_run_takes_its_row_out(result: StudyResult) -> None:
-    top, weighted, dense = (_of(result, m)[0] for m in ("topk", "cwmp", "random"))
-    runs = [replace(run, seed=seed) for seed in range(3) for run in (top, weighted, dense)]
-    runs[1] = _fail(runs[1], "diverged: seed 0")
-    assert [cell.feasible for cell in summarise_cells(comparable_runs(runs), 0.0)] == [
-        True,
-        False,
-        True,
-    ]
-    assert compare_methods(comparable_runs(runs), "cwmp", "topk", 0.0) == ()
-    interrupted = [run for run in runs[3:] if (run.method, run.seed) != ("random", 2)]
-    table = summarise_cells(comparable_runs(interrupted), 0.0)
-    assert {cell.seeds for cell in table} == {(1,)}
-    assert [len(c.joules) for c in curves_of(interrupted, table, "total")] == [2, 2, 2]
-    (compared,) = compare_methods(comparable_runs(interrupted), "cwmp", "topk", 0.0)
-    assert compared.result.difference.n == 1
-
-
-def test_an_interrupted_study_warns_of_the_seeds_it_has() -> None:
-    config = StudyConfig.parse(**{**SMALL, "seeds": 6}, budgets="10%", methods="topk,cwmp")
-    result = run_study(config, _interrupt_at(6, 1), costs=_costs())  # type: ignore[arg-type]
-    assert [run.seed for run in result.runs] == [0, 0, 1, 1, 2]
-    assert {cell.seeds for cell in result.summary.table} == {(0, 1)}
-    small, interrupted = result.summary.warnings
-    assert small.startswith("2 seeds give wide intervals")
-    assert interrupted.endswith("the table is over the 2 seeds that all its rows have finished")
-    assert "5 of 12 runs" in interrupted
-
-
-def _explode(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, int], bool]) -> None:
-    """Make the runs for which *fails*(method, seed) holds end as diverging ones do."""
-    whole = _Study._rounds
-
-    def rounds(self: _Study, federation: Federation, cell: Cell, tick: Tick) -> object:
-        if fails(cell.method, federation.seed):
-            raise UpdateError("training diverged at client 0 in round 1: NaN; lower --lr")
-        return whole(self, federation, cell, tick)
-
-    monkeypatch.setattr(_Study, "_rounds", rounds)
-
-
-def test_a_run_that_diverges_is_a_row_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    _explode(monkeypatch, lambda method, seed: (method, seed) == ("topk", 1))
-    result = _run(methods="dense,topk,cwmp")
-    assert [run.outcome for run in result.runs] == [
-        *("finished", "finished", "finished"),
-        *("finished", "diverged", "finished"),
-    ]
-    dense, top, weighted = result.summary.table
-    assert (dense.seeds, weighted.seeds) == ((0, 1), (0, 1))
-    assert (top.feasible, top.accuracy, top.seeds) == (False, None, (1,))
-    assert top.reason is not None
-    assert top.reason.startswith("diverged: seed 1, training diverged at client 0")
-    assert result.summary.comparisons == ()
-    result.save(tmp_path / "out")
-    assert Summary.load(tmp_path / "out" / "summary.json").table == result.summary.table
-
-
-def test_an_error_is_raised_only_where_every_run_fails_of_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with pytest.raises(UpdateError, match=r"diverged at client 0 in round 1.*lower --lr"):
-        _run(budgets="0.01%,10%", lr=1e30)
-    _explode(monkeypatch, lambda method, seed: method != "dense")
-    assert [run.outcome for run in _run(methods="dense,cwmp", seeds=1).runs] == [
-        "finished",
-        "diverged",
-    ]
-
-
-def test_a_budget_that_an_update_cannot_use_is_a_row_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def nothing(*_: object, **__: object) -> None:
-        raise BudgetError("infeasible: the budget of 1 J opens no layer with an entry")
-
-    monkeypatch.setattr("cwmp.selectors.top_k.TopK.select", nothing)
-    dense, top = _run(methods="dense,topk", seeds=1).runs
-    assert (dense.outcome, top.outcome) == ("finished", "infeasible")
-    assert top.reason == "infeasible: seed 0, the budget of 1 J opens no layer with an entry"
-    with pytest.raises(BudgetError, match="opens no layer"):
-        _run(methods="topk", seeds=2)
-
-
-def test_a_model_without_a_finite_loss_has_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is selected from the last round's model, so no selector would notice."""
-    monkeypatch.setattr(Trainer, "evaluate", lambda *_: (0.1, float("nan")))
-    with pytest.raises(UpdateError, match="test loss after round 1 is nan; lower --lr"):
-        _run(methods="dense", rounds=1, seeds=1)
-
-
 def test_budgets_that_open_nothing_name_the_one_that_would() -> None:
-    result = _run(budgets="0.01%,0.02%", methods="dense,topk,cwmp", seeds=1)
+    result = small_study(budgets="0.01%,0.02%", methods="dense,topk,cwmp", seeds=1)
     said = result.summary.conclusion[0]
     share = re.search(r"opens a layer is (\S+%) of the dense cost", said)
     assert share is not None
     reason = result.summary.table[1].reason
     assert reason is not None
     assert reason.startswith("infeasible: ") and reason.endswith(f"{share[1]} of the dense cost")
-    assert all(run.feasible for run in _run(budgets=share[1], seeds=1).runs)
+    assert all(run.feasible for run in small_study(budgets=share[1], seeds=1).runs)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +245,7 @@ def test_what_cannot_be_run_is_one_line(
     changes: dict[str, object], error: type[CwmpError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        _run(**changes)
+        small_study(**changes)
     assert "\n" not in str(caught.value)
 
 

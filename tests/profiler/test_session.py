@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from stand_ins.sessions import profile_known
 from stand_ins.simulated_device import DepositMeter, KnownOperation
 from torch import nn
 
-from profiler import design, session
+from profiler import design
 from profiler.errors import InputError
 from profiler.meters.fake import FakeMeter
 from profiler.session import profile_model
 from profiler.trace import Trace
 
 MODEL = nn.Linear(4, 2)
-profile_known = partial(profile_model, MODEL, model_name="known", operations=())
 
 
-@pytest.fixture(autouse=True)
-def short_probe(monkeypatch):
-    monkeypatch.setattr(session, "_PROBE_S", 0.2)
+pytestmark = pytest.mark.usefixtures("short_probe")
 
 
 def _fit(trace: Trace):

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 
 import pytest
 import torch
+from stand_ins.sessions import profile_known, read_journal
 from stand_ins.simulated_device import DepositMeter, KnownOperation
 from torch import nn
 
 from profiler import blocks, session, stages
 from profiler.errors import CounterFaultError, InputError, MeterReadError
-from profiler.journal import Journal
 from profiler.session import profile_model
 
-profile_known = partial(profile_model, nn.Linear(4, 2), model_name="known", operations=())
-
-
-@pytest.fixture(autouse=True)
-def short_probe(monkeypatch):
-    monkeypatch.setattr(session, "_PROBE_S", 0.2)
-
-
-def _read(path):
-    book, measured = Journal.reopen(path)
-    book.close()
-    return measured
+pytestmark = pytest.mark.usefixtures("short_probe")
 
 
 def test_a_block_that_spans_a_suspend_is_dropped_and_measured_again(monkeypatch):
@@ -89,7 +77,7 @@ def test_a_module_that_fails_is_named_and_what_was_measured_is_kept(tmp_path):
                 journal=path,
             )
         assert path.exists() == (model is in_place)  # of which model and first layer were sized
-    assert list(_read(tmp_path / "1.journal").sizing) == [0, 1]
+    assert list(read_journal(tmp_path / "1.journal").sizing) == [0, 1]
 
 
 def test_the_host_is_described_before_anything_is_measured(monkeypatch):
@@ -145,5 +133,5 @@ def test_a_meter_that_stays_silent_ends_the_session_and_keeps_the_journal(tmp_pa
     operation = KnownOperation(meter, [10, 100], hook=hook)
     with pytest.raises(MeterReadError, match=r"4 blocks in a row were lost: unplugged.*--resume"):
         profile_known(meter=meter, extra_operations=[operation], journal=path)
-    measured = _read(path)
+    measured = read_journal(path)
     assert measured.blocks and measured.dropped["MeterReadError"] == 4

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import pytest
+from stand_ins.sessions import profile_known, read_journal
 from stand_ins.simulated_device import DepositMeter, KnownOperation
-from torch import nn
 
 from profiler import design, session
 from profiler.errors import InputError
-from profiler.journal import Journal
 from profiler.meters.fake import FakeMeter
-from profiler.session import profile_model
 
-profile_known = partial(profile_model, nn.Linear(4, 2), model_name="known", operations=())
-
-
-@pytest.fixture(autouse=True)
-def short_probe(monkeypatch):
-    monkeypatch.setattr(session, "_PROBE_S", 0.2)
-
-
-def _read(path):
-    book, measured = Journal.reopen(path)
-    book.close()
-    return measured
+pytestmark = pytest.mark.usefixtures("short_probe")
 
 
 def test_a_limit_that_leaves_no_interval_is_refused_before_anything_is_measured(tmp_path):
@@ -52,7 +38,7 @@ def test_slow_calls_are_refused_while_sizing_and_resumed_with_more_time(tmp_path
     asked = {"meter": meter, "journal": path, "precision": 0.2, **slow}
     with pytest.raises(InputError, match=r"--max-time is 0.8 s.*cells sized so far.*--resume"):
         profile_known(**asked, max_time_s=0.8)
-    measured = _read(path)
+    measured = read_journal(path)
     assert 1 <= len(measured.sizing) <= 3 and measured.blocks == []
     trace = profile_known(**asked, max_time_s=60.0, resume=True)
     assert (trace.blocks.groupby("k").size() >= design.PILOT_BLOCKS).all()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
+from stand_ins.sessions import profile_known
 from stand_ins.simulated_device import DepositMeter, KnownOperation
-from torch import nn
 
-from profiler import design, session
+from profiler import design
 from profiler.errors import (
     FileFormatError,
     InputError,
@@ -17,14 +15,9 @@ from profiler.errors import (
     OutputExistsError,
 )
 from profiler.journal import Journal
-from profiler.session import SessionInterrupted, profile_model
+from profiler.session import SessionInterrupted
 
-profile_known = partial(profile_model, nn.Linear(4, 2), model_name="known", operations=())
-
-
-@pytest.fixture(autouse=True)
-def short_probe(monkeypatch):
-    monkeypatch.setattr(session, "_PROBE_S", 0.2)
+pytestmark = pytest.mark.usefixtures("short_probe")
 
 
 COARSE = {"precision": 0.2}
