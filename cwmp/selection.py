@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Form = Literal["sparse", "dense"]
+
+Indices = NDArray[np.signedinteger[Any]]
 
 Update = Mapping[str, NDArray[np.floating]]
 """Layer name -> array of the layer's shape. The order of the layers is the costs' order."""
@@ -22,14 +24,15 @@ class LayerSelection:
     Attributes:
         name: the layer's name.
         shape: the layer's shape.
-        indices: int64, ascending, positions in the flattened layer; shape (k,).
+        indices: int32 or int64, ascending, positions in the flattened layer; shape (k,). No
+            layer has more than 2^31 entries.
         values: the update's values there, in the update's dtype; shape (k,).
         form: how the layer is sent and applied: entry by entry, or as one dense vector.
     """
 
     name: str
     shape: tuple[int, ...]
-    indices: NDArray[np.int64]
+    indices: Indices
     values: NDArray[np.floating]
     form: Form = "sparse"
 
