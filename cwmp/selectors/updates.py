@@ -48,7 +48,7 @@ def read_update(update: AnyUpdate, costs: SelectionCosts) -> FlatUpdate:
     _check_names(update, costs)
     values = []
     for layer in costs.layers:
-        array = _as_array(layer.name, update[layer.name])
+        array = as_array(layer.name, update[layer.name])
         if array.shape != layer.shape:
             raise LayerMismatchError(
                 f"layer {layer.name!r} has shape {array.shape} in the update but {layer.shape} "
@@ -82,7 +82,8 @@ def _check_names(update: AnyUpdate, costs: SelectionCosts) -> None:
             raise LayerMismatchError(f"the update lacks layer {name!r}, which the costs have")
 
 
-def _as_array(name: str, value: Any) -> NDArray[Any]:
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Layer *name* of an update as numpy; bfloat16, which numpy lacks, as float32."""
     if hasattr(value, "detach"):  # a torch tensor, told without importing torch
         tensor = value.detach().cpu()
         value = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
