@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from cwmp.budget import Budget
     from cwmp.codec import decode, encode
+    from cwmp.feedback import ErrorFeedback
     from cwmp.payload import DecodedPayload, PayloadLayout
     from cwmp.selection import LayerSelection, Selection
     from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
@@ -36,6 +37,7 @@ __all__ = [
     "CostWeighted",
     "DecodedPayload",
     "Dense",
+    "ErrorFeedback",
     "LayerPrice",
     "LayerSelection",
     "PayloadLayout",
@@ -63,6 +65,7 @@ _HOMES = {
     ),
     "cwmp.budget": ("Budget",),
     "cwmp.codec": ("decode", "encode"),
+    "cwmp.feedback": ("ErrorFeedback",),
     "cwmp.payload": ("DecodedPayload", "PayloadLayout"),
     "cwmp.selection": ("LayerSelection", "Selection"),
     "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),

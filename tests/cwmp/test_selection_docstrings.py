@@ -9,7 +9,14 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["cwmp.budget", "cwmp.payload", "cwmp.selectors", "cwmp.selectors.cost_weighted"]
+    "module",
+    [
+        "cwmp.budget",
+        "cwmp.feedback",
+        "cwmp.payload",
+        "cwmp.selectors",
+        "cwmp.selectors.cost_weighted",
+    ],
 )
 def test_examples(module: str) -> None:
     outcome = doctest.testmod(import_module(module))

@@ -1,0 +1,189 @@
+"""Error feedback: what a budget leaves unsent is not forgotten, it waits.
+
+Per layer a residual e, zero at first, and once a round (Seide et al. 2014; Stich et al. 2018,
+arXiv 1809.07599)::
+
+    e <- e + g;    S = select(e, budget);    e <- e - sent(S)
+
+so that sum of sent + e = sum of g at every moment, up to float32's rounding. Memory: four bytes
+an entry that stay, and as many again while a round is selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwmp.codec import decode, encode
+from cwmp.payload import PayloadLayout
+from cwmp.selection import LayerSelection, Selection
+from cwmp.selectors.base import Selector
+from cwmp.selectors.updates import AnyUpdate, as_array
+from profiler.errors import LayerMismatchError, UpdateError
+
+SentValues = Callable[[LayerSelection], NDArray[Any]]
+"""What receivers read of a layer's kept values, aligned with its indices; shape (k,)."""
+
+_Arrays = dict[str, NDArray[np.float32]]
+
+
+class ErrorFeedback:
+    """A selector with memory: of one sender, which calls `select` once a round.
+
+    Args:
+        selector: the rule that spends the budget; it sees e + g in place of g.
+        sent_values: what of the kept values arrives, where the wire loses some of it (see
+            `as_received`): the loss stays in the residual. By default values arrive as they are.
+
+    >>> from cwmp.selectors import TopK
+    >>> from cwmp.selectors.costs import SelectionCosts
+    >>> feedback = ErrorFeedback(TopK(SelectionCosts.linear({"w": (3,)}, {"w": 1.0})))
+    >>> update = {"w": np.array([3.0, 2.0, 0.5], dtype=np.float32)}
+    >>> [feedback.select(update, budget_j=1.0).layers[0].indices.tolist() for _ in range(3)]
+    [[0], [1], [0]]
+    >>> feedback.state_dict()["w"].tolist()
+    [0.0, 2.0, 1.5]
+    """
+
+    def __init__(self, selector: Selector, sent_values: SentValues | None = None) -> None:
+        self.selector = selector
+        self.sent_values = sent_values
+        self._residual: _Arrays = {}
+
+    def __repr__(self) -> str:
+        return f"ErrorFeedback(selector={self.selector!r}, sent_values={self.sent_values!r})"
+
+    def select(
+        self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
+    ) -> Selection:
+        """Select from residual + *update* and keep the rest for the next round.
+
+        Whatever is raised, the residual is what it was before the call.
+
+        Args:
+            update: layer name -> numpy array or torch tensor; it is not changed.
+            budget_j, generator: as for `cwmp.selectors.base.Selector.select`.
+
+        Returns:
+            The selection; its values, ``captured``, ``total`` and ``bound`` are of e + g.
+
+        Raises:
+            LayerMismatchError, UpdateError, BudgetError: as the selector's.
+        """
+        waiting = self._plus(update)
+        selection = _on_its_own(
+            self.selector.select(waiting, budget_j, generator=generator), waiting
+        )
+        sent = [self._arriving(layer) for layer in selection.layers]
+        for layer, values in zip(selection.layers, sent, strict=True):
+            waiting[layer.name].reshape(-1)[layer.indices] -= values
+        self._residual = waiting
+        return selection
+
+    def reset(self) -> None:
+        """Forget what waits."""
+        self._residual = {}
+
+    @property
+    def residual_norm(self) -> float:
+        """sqrt(sum e^2) over all layers; 0 before the first round."""
+        squares = [np.square(e, dtype=np.float64).sum() for e in self._residual.values()]
+        return float(np.sqrt(sum(squares)))
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of the residual, layer by layer; empty before the first round."""
+        return {name: residual.copy() for name, residual in self._residual.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave; an empty state is a fresh start.
+
+        Raises:
+            LayerMismatchError: its layers are not those that the selector prices, or that
+                wait here.
+            UpdateError: a layer holds NaN or inf, or a type that is not a float.
+        """
+        arrays = {name: as_array(name, value) for name, value in state.items()}
+        expected = self._shapes()
+        if arrays and expected and {name: x.shape for name, x in arrays.items()} != expected:
+            raise LayerMismatchError(
+                "the residual to load is of other layers or shapes than this selector's: "
+                "load one of the same model"
+            )
+        loaded = {name: _as_float32(array) for name, array in arrays.items()}
+        for name, array in loaded.items():
+            if not np.isfinite(array).all():
+                raise UpdateError(f"the residual to load holds NaN or inf in layer {name!r}")
+        self._residual = loaded
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The layers that this sender has, as far as is known."""
+        costs = getattr(self.selector, "costs", None)
+        if costs is not None:
+            return {layer.name: tuple(layer.shape) for layer in costs.layers}
+        return {name: array.shape for name, array in self._residual.items()}
+
+    def _plus(self, update: AnyUpdate) -> _Arrays:
+        """e + g in new arrays."""
+        arrays = {name: as_array(name, value) for name, value in update.items()}
+        if not self._residual:
+            return {name: _as_float32(array) for name, array in arrays.items()}
+        if {name: array.shape for name, array in arrays.items()} != {
+            name: residual.shape for name, residual in self._residual.items()
+        }:
+            raise LayerMismatchError(
+                "the update has other layers or shapes than the rounds before: "
+                "one ErrorFeedback serves one model"
+            )
+        total = {}
+        for name, array in arrays.items():
+            total[name] = _as_float32(array)
+            with np.errstate(over="ignore", invalid="ignore"):  # the selector refuses these
+                total[name] += self._residual[name]
+        return total
+
+    def _arriving(self, layer: LayerSelection) -> NDArray[Any]:
+        if self.sent_values is None:
+            return layer.values
+        values = self.sent_values(layer)
+        if values.shape != layer.values.shape or not np.isfinite(values).all():
+            raise UpdateError(
+                f"what arrives of layer {layer.name!r} must be {layer.values.size} finite values: "
+                "mend sent_values"
+            )
+        return values
+
+
+def as_received(layout: PayloadLayout) -> SentValues | None:
+    """The values as `cwmp.codec` delivers them; ``None`` where float32 arrives as it is.
+
+    Pass it as the *sent_values* of `ErrorFeedback`, so that what a smaller type loses waits.
+    """
+    if layout.value_type in ("float32", "float64"):
+        return None
+
+    def received(layer: LayerSelection) -> NDArray[Any]:
+        (arrived,) = decode(encode([layer], layout), layout).layers
+        return arrived.values[layer.indices] if layer.form == "dense" else arrived.values
+
+    return received
+
+
+def _on_its_own(selection: Selection, arrays: _Arrays) -> Selection:
+    """*selection* with values that do not change when *arrays* do; a rule may return views."""
+    layers = tuple(
+        replace(layer, values=layer.values.copy())
+        if np.may_share_memory(layer.values, arrays[layer.name])
+        else layer
+        for layer in selection.layers
+    )
+    return replace(selection, layers=layers)
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """A new, contiguous float32 array; beyond float32 becomes inf, which selectors refuse."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(array, dtype=np.float32, order="C")
