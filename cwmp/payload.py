@@ -34,27 +34,54 @@ from profiler.errors import InputError
 
 HEADER_BYTES = 24
 LAYER_HEADER_BYTES = 12
+SCALE_BYTES = 4
 MAX_ENTRIES = 2**31
 
-ValueType = Literal["float16", "float32", "float64"]
-VALUE_BYTES: Mapping[ValueType, int] = {"float16": 2, "float32": 4, "float64": 8}
+ValueType = Literal["int8", "bfloat16", "float16", "float32", "float64"]
+VALUE_BYTES: Mapping[ValueType, int] = {
+    "int8": 1,
+    "bfloat16": 2,
+    "float16": 2,
+    "float32": 4,
+    "float64": 8,
+}
 
 Shape = tuple[int, ...]
+
+
+def index_bytes(parameters: int, k: ArrayLike) -> NDArray[np.int64]:
+    """The most bytes that the indices of *k* of n *parameters* take, elementwise.
+
+    ceil(min(n, min over b of k (b + 1) + floor((n - k) / 2^b)) / 8): a Rice code of parameter b
+    spends b + 1 bits an entry and 1 more for each 2^b that a gap holds, and the gaps add up to
+    n - k at most. The sum falls in b as long as (2 k + 1) 2^b <= n - k.
+
+    >>> index_bytes(10_000, [0, 1, 100, 10_000]).tolist()
+    [0, 2, 107, 1250]
+    """
+    amounts = np.asarray(k, dtype=np.int64)
+    left = parameters - amounts
+    _, exponent = np.frexp(left / (2 * amounts + 1))
+    b = np.maximum(exponent, 0).astype(np.int64)
+    bits = np.minimum(amounts * (b + 1) + (left >> b), parameters)
+    return np.where(amounts > 0, (bits + 7) >> 3, 0)
 
 
 def layer_bytes(
     parameters: int, k: ArrayLike, form: Form, value_bytes: int = 4
 ) -> NDArray[np.int64]:
-    """Bytes that *k* kept entries of a layer of n *parameters* take, elementwise; 0 at k = 0.
+    """The most bytes that *k* kept entries of a layer of n *parameters* take, elementwise; 0 at 0.
 
-    dense: header + v n;  sparse: header + v k + min(4 k, ceil(n / 8)).
+    dense: header + v n;  sparse: header + v k + `index_bytes`; 4 more for the scale of int8.
+    Dense layers take exactly that. It never falls as k grows.
     """
     amounts = np.asarray(k, dtype=np.int64)
     if form == "dense":
         body = np.full_like(amounts, value_bytes * parameters)
     else:
-        body = value_bytes * amounts + np.minimum(4 * amounts, -(-parameters // 8))
-    return np.where(amounts > 0, LAYER_HEADER_BYTES + body, 0)
+        body = value_bytes * amounts + index_bytes(parameters, amounts)
+    scale = SCALE_BYTES if value_bytes == VALUE_BYTES["int8"] else 0
+    return np.where(amounts > 0, LAYER_HEADER_BYTES + scale + body, 0)
 
 
 def buffer_bytes(entries: int, value_bytes: int = 4) -> int:

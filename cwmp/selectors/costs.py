@@ -6,7 +6,8 @@ Declared joules of a selection with k_l entries in layer l::
     E_l(k) = min( update_l(k) + s * sparse_bytes_l(k),  dense_l + s * dense_bytes_l )
     A = send_fixed + s * (message header + buffers)
 
-with s joules a byte sent. A layer goes out in whichever form costs fewer joules. Joules of
+with s joules a byte sent, and sparse_bytes the most that k entries can take, wherever they stand
+(`cwmp.payload.layer_bytes`): the real payload never takes more. A layer goes out in whichever form costs fewer joules. Joules of
 encoding and selecting are in the ledger, not in the budget.
 
 send_fixed + s * bytes is what the cost file says of sending where that is one line. Where it has
@@ -37,7 +38,8 @@ from cwmp.selectors.upper_line import upper_line
 from profiler.errors import BudgetError, InputError
 from profiler.layers import LayerInfo
 
-_INDEX_BYTES = 4
+_INDEX_BYTES = 1
+"""What an index takes near a density of 1 %, where its entropy is 8 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def test_a_buffer_with_nan_is_refused() -> None:
         ({}, "float32", "at least one layer"),
         ({"w": (0,)}, "float32", "'w'"),
         ({"w": (2**16, 2**16)}, "float32", "2\\^31"),
-        ({"w": (2,)}, "int8", "int8"),
+        ({"w": (2,)}, "int4", "int4"),
     ],
 )
 def test_a_layout_that_no_payload_can_carry(layers, value_type, says) -> None:
