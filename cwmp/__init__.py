@@ -24,15 +24,20 @@ if TYPE_CHECKING:
     )
     from cwmp.budget import Budget
     from cwmp.codec import decode, encode
+    from cwmp.controller import PriceController
+    from cwmp.controller_state import ControllerState
     from cwmp.feedback import ErrorFeedback
     from cwmp.payload import DecodedPayload, PayloadLayout
     from cwmp.selection import LayerSelection, Selection
     from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
     from cwmp.selectors.base import Selector
     from cwmp.selectors.costs import LayerPrice, SelectionCosts
+    from cwmp.selectors.priced import PriceSelector
+    from cwmp.spending import PriceGrid, SpendReport, SpendTotal
 
 __all__ = [
     "Budget",
+    "ControllerState",
     "CostFile",
     "CostWeighted",
     "DecodedPayload",
@@ -41,10 +46,15 @@ __all__ = [
     "LayerPrice",
     "LayerSelection",
     "PayloadLayout",
+    "PriceController",
+    "PriceGrid",
+    "PriceSelector",
     "RandomK",
     "Selection",
     "SelectionCosts",
     "Selector",
+    "SpendReport",
+    "SpendTotal",
     "TopK",
     "captured_bound",
     "cost_spread",
@@ -65,12 +75,16 @@ _HOMES = {
     ),
     "cwmp.budget": ("Budget",),
     "cwmp.codec": ("decode", "encode"),
+    "cwmp.controller": ("PriceController",),
+    "cwmp.controller_state": ("ControllerState",),
     "cwmp.feedback": ("ErrorFeedback",),
     "cwmp.payload": ("DecodedPayload", "PayloadLayout"),
     "cwmp.selection": ("LayerSelection", "Selection"),
     "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),
     "cwmp.selectors.base": ("Selector",),
     "cwmp.selectors.costs": ("LayerPrice", "SelectionCosts"),
+    "cwmp.selectors.priced": ("PriceSelector",),
+    "cwmp.spending": ("PriceGrid", "SpendReport", "SpendTotal"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,10 +12,13 @@ import pytest
     "module",
     [
         "cwmp.budget",
+        "cwmp.controller",
         "cwmp.feedback",
         "cwmp.payload",
         "cwmp.selectors",
         "cwmp.selectors.cost_weighted",
+        "cwmp.selectors.priced",
+        "cwmp.spending",
     ],
 )
 def test_examples(module: str) -> None:
