@@ -13,12 +13,12 @@ import numpy as np
 
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.reference import Floats, Integers
-from cwmp.payload import LAYER_HEADER_BYTES
+from cwmp.payload import LAYER_HEADER_BYTES, SCALE_BYTES, VALUE_BYTES
 
 if TYPE_CHECKING:
     from cwmp.selectors.costs import SelectionCosts
 
-INDEX_LINES = 2
+INDEX_LINES = 33
 """How many lines `index_line` knows."""
 
 
@@ -30,6 +30,7 @@ class EnergyTable(NamedTuple):
         starts, fixed_j, slope_j: the pieces, E(k) = fixed + slope k from each start on; (P,).
         dense_j: applying a whole layer; infinite where there is no dense form; (L,).
         byte_j: joules a byte sent; (L,).
+        header_bytes: bytes of a layer that do not depend on k; (L,).
         value_bytes: bytes a value takes on the wire; (L,).
         parameters: n_l; (L,).
     """
@@ -40,6 +41,7 @@ class EnergyTable(NamedTuple):
     slope_j: Floats
     dense_j: Floats
     byte_j: Floats
+    header_bytes: Integers
     value_bytes: Integers
     parameters: Integers
 
@@ -47,6 +49,8 @@ class EnergyTable(NamedTuple):
 def energy_table(costs: SelectionCosts) -> EnergyTable:
     """*costs* in flat arrays."""
     layers = costs.layers
+    scaled = VALUE_BYTES["int8"]
+    headers = [LAYER_HEADER_BYTES + SCALE_BYTES * (x.value_bytes == scaled) for x in layers]
     return EnergyTable(
         np.cumsum([0, *(len(layer.starts) for layer in layers)], dtype=np.int64),
         np.concatenate([np.asarray(layer.starts, dtype=np.int64) for layer in layers]),
@@ -54,6 +58,7 @@ def energy_table(costs: SelectionCosts) -> EnergyTable:
         np.concatenate([np.asarray(layer.slope_j, dtype=np.float64) for layer in layers]),
         np.array([np.inf if x.dense_j is None else x.dense_j for x in layers], dtype=np.float64),
         np.array([layer.byte_j for layer in layers], dtype=np.float64),
+        np.array(headers, dtype=np.int64),
         np.array([layer.value_bytes for layer in layers], dtype=np.int64),
         np.array([layer.parameters for layer in layers], dtype=np.int64),
     )
@@ -61,20 +66,24 @@ def energy_table(costs: SelectionCosts) -> EnergyTable:
 
 @compiled
 def index_bytes(parameters: int, k: int) -> int:
-    """Bytes of the positions of *k* > 0 kept entries among *parameters*."""
-    return min(4 * k, -(-parameters // 8))
+    """Bytes declared for the positions of *k* > 0 kept entries, as `cwmp.payload.index_bytes`."""
+    left, b = parameters - k, 0
+    while (2 * k + 1) << b <= left:
+        b += 1
+    return (min(k * (b + 1) + (left >> b), parameters) + 7) >> 3
 
 
 @compiled
 def index_line(parameters: int, number: int) -> tuple[float, float]:
     """(bytes at k = 0, bytes an entry) of one of the lines that `index_bytes` follows.
 
-    No line's value is above what its code takes, and the lowest of them is less than one byte
-    below `index_bytes`.
+    Line 32 is the bitmap, line b the Rice code of parameter b, without rounding up. The lowest
+    of them is never above `index_bytes`, and less than one byte below it.
     """
-    if number == 0:
-        return float(-(-parameters // 8)), 0.0
-    return 0.0, 4.0
+    if number == INDEX_LINES - 1:
+        return float((parameters + 7) >> 3), 0.0
+    share = 1.0 / (1 << number)
+    return ((parameters + 1) * share - 1.0) / 8, (number + 1 - share) / 8
 
 
 @compiled
@@ -86,9 +95,8 @@ def sparse_energy(table: EnergyTable, layer: int, k: int) -> float:
     end = table.piece_offsets[layer + 1]
     while piece + 1 < end and table.starts[piece + 1] <= k:
         piece += 1
-    sent = LAYER_HEADER_BYTES + (
-        table.value_bytes[layer] * k + index_bytes(table.parameters[layer], k)
-    )
+    indices = index_bytes(table.parameters[layer], k)
+    sent = table.header_bytes[layer] + table.value_bytes[layer] * k + indices
     apply_j = table.fixed_j[piece] + table.slope_j[piece] * k
     return apply_j + table.byte_j[layer] * sent  # type: ignore[no-any-return]
 
@@ -96,7 +104,7 @@ def sparse_energy(table: EnergyTable, layer: int, k: int) -> float:
 @compiled
 def dense_energy(table: EnergyTable, layer: int) -> float:
     """Joules of a layer sent and applied whole; infinite where it has no dense form."""
-    sent = LAYER_HEADER_BYTES + table.value_bytes[layer] * table.parameters[layer]
+    sent = table.header_bytes[layer] + table.value_bytes[layer] * table.parameters[layer]
     return table.dense_j[layer] + table.byte_j[layer] * sent  # type: ignore[no-any-return]
 
 

@@ -33,7 +33,7 @@ def prices(draw: st.DrawFn, number: int) -> LayerPrice:
         tuple(draw(joules) for _ in range(pieces)),
         dense_j=draw(st.none() | joules),
         byte_j=draw(st.just(0.0) | joules),
-        value_bytes=draw(st.sampled_from([2, 4, 8])),
+        value_bytes=draw(st.sampled_from([1, 2, 4, 8])),
     )
 
 
