@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from costmodels.costfile import CostFile
-    from cwmp.bounds import (
-        captured_bound,
-        cost_spread,
-        fractional_knapsack_bound,
-        predicted_gain,
-    )
+    from cwmp.bounds import captured_bound, cost_spread, fractional_knapsack_bound
     from cwmp.budget import Budget
     from cwmp.codec import decode, encode
     from cwmp.controller import PriceController
     from cwmp.controller_state import ControllerState
     from cwmp.feedback import ErrorFeedback
+    from cwmp.gain import PredictedGain, predict_gain
     from cwmp.payload import DecodedPayload, PayloadLayout
     from cwmp.selection import LayerSelection, Selection
     from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
@@ -46,6 +42,7 @@ __all__ = [
     "LayerPrice",
     "LayerSelection",
     "PayloadLayout",
+    "PredictedGain",
     "PriceController",
     "PriceGrid",
     "PriceSelector",
@@ -62,22 +59,18 @@ __all__ = [
     "encode",
     "fractional_knapsack_bound",
     "make_selector",
-    "predicted_gain",
+    "predict_gain",
 ]
 
 _HOMES = {
     "costmodels.costfile": ("CostFile",),
-    "cwmp.bounds": (
-        "captured_bound",
-        "cost_spread",
-        "fractional_knapsack_bound",
-        "predicted_gain",
-    ),
+    "cwmp.bounds": ("captured_bound", "cost_spread", "fractional_knapsack_bound"),
     "cwmp.budget": ("Budget",),
     "cwmp.codec": ("decode", "encode"),
     "cwmp.controller": ("PriceController",),
     "cwmp.controller_state": ("ControllerState",),
     "cwmp.feedback": ("ErrorFeedback",),
+    "cwmp.gain": ("PredictedGain", "predict_gain"),
     "cwmp.payload": ("DecodedPayload", "PayloadLayout"),
     "cwmp.selection": ("LayerSelection", "Selection"),
     "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),

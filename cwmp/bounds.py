@@ -1,22 +1,18 @@
-"""What a budget can capture at most, the price of energy, and what a spread of costs allows."""
+"""What a budget can capture at most, the price of energy, and how far costs are spread."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from costmodels.costfile import CostFile
 from cwmp.kernels.dual import curves_of, minimise_dual
 from cwmp.kernels.reference import score_order
-from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import affordable, prepared
-from cwmp.selectors.top_k import TopK
 from cwmp.selectors.updates import AnyUpdate, read_update
-from profiler.errors import InputError, UpdateError
 
 
 def captured_bound(
@@ -109,76 +105,3 @@ def cost_spread(costs: CostFile | SelectionCosts) -> CostSpread:
         weighted_variation=float(np.sqrt(variance) / mean),
         fixed_entries=float(np.median(np.maximum(opening_j, 0) / marginal_j)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class PredictedGain:
-    """What CWMP and Top-K capture at equal joules.
-
-    Attributes:
-        captured, topk_captured: sum of g^2.
-        bound: the most that any selection captures.
-        total: sum of g^2 over all entries.
-        basis: in a few words, the update it was computed on.
-    """
-
-    captured: float
-    topk_captured: float
-    bound: float
-    total: float
-    basis: str
-
-    @property
-    def gain(self) -> float:
-        """CWMP's captured sum over Top-K's; 1 means that the costs leave nothing to win."""
-        return self.captured / self.topk_captured
-
-
-def predicted_gain(
-    costs: CostFile | SelectionCosts,
-    update: AnyUpdate | None = None,
-    budget_fraction: float = 0.05,
-    *,
-    generator: np.random.Generator | None = None,
-) -> PredictedGain:
-    """What the spread of *costs* lets CWMP capture over Top-K at equal joules.
-
-    It is not a formula: both selectors run, on *update* or on one drawn from a Laplace
-    distribution of the same scale in every layer (a real update's layers differ in scale, so
-    an update in hand says more).
-
-    Args:
-        costs: the costs of a model's layers.
-        update: an update of that model; ``None`` draws one from *generator*.
-        budget_fraction: of the dense cost, in (0, 1].
-        generator: needed, seeded, where there is no update.
-
-    Raises:
-        BudgetError: the budget opens no layer.
-        InputError: neither an update nor a generator.
-        UpdateError: an update of zeros.
-    """
-    costs = prepared(costs)
-    basis = "the given update"
-    if update is None:
-        if generator is None:
-            raise InputError("pass an update, or a seeded generator to draw one from")
-        update, basis = _laplace(costs, generator), "a Laplace draw, one scale for all layers"
-    budget_j = budget_fraction * costs.dense_j
-    weighted = CostWeighted(costs).select(update, budget_j)
-    top = TopK(costs).select(update, budget_j)
-    if weighted.bound is None or top.captured == 0:
-        raise UpdateError("the update is zero everywhere: there is nothing to capture")
-    return PredictedGain(
-        captured=weighted.captured,
-        topk_captured=top.captured,
-        bound=weighted.bound,
-        total=weighted.total,
-        basis=basis,
-    )
-
-
-def _laplace(
-    costs: SelectionCosts, generator: np.random.Generator
-) -> Mapping[str, NDArray[np.float64]]:
-    return {layer.name: generator.laplace(size=layer.shape) for layer in costs.layers}

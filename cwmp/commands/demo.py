@@ -100,7 +100,7 @@ def demo(quick: bool, spec: str, seed: int, output: Path, force: bool, as_json: 
 
     tell.step(4, "What the spread of costs allows")
     budgets = choose_budgets(costs, scale.budgets)
-    gains = _gains(costs, budgets, seed)
+    gains = _gains(costs, budgets)
     tell.gains(costs, budgets, gains)
 
     tell.step(5, f"Federated training on {DATA}, sparsifiers at equal joules")
@@ -170,20 +170,10 @@ def _price(trace: Trace, seed: int) -> tuple[CostModel, CostFile, CostFile]:
     return model, costs_from_trace(trace), model.predict(layers_of(unseen), UNSEEN)
 
 
-def _gains(costs: CostFile, budgets: list[str], seed: int) -> list[float]:
-    import numpy as np
+def _gains(costs: CostFile, budgets: list[str]) -> list[float]:
+    from cwmp.gain import predict_gain
 
-    from cwmp.bounds import predicted_gain
-    from cwmp.budget import Budget
-
-    return [
-        predicted_gain(
-            costs,
-            budget_fraction=Budget.parse(budget).amount,
-            generator=np.random.default_rng(seed),
-        ).gain
-        for budget in budgets
-    ]
+    return [predict_gain(costs, "laplace", budget).gain for budget in budgets]
 
 
 def _train(scale: Scale, costs: Path, budgets: list[str]) -> StudyResult:
@@ -296,8 +286,8 @@ class _Teller:
         )
         for budget, gain in zip(budgets, gains, strict=True):
             self.say(
-                f"At {budget} of the dense cost, CWMP captures {gain:.2f} x Top-K's sum of g^2 on "
-                "Laplace-distributed updates."
+                f"At {budget} of the dense cost, CWMP is expected to capture {gain:.2f} x Top-K's "
+                "sum of g^2 on Laplace-distributed updates."
             )
         best = max(gains, default=1.0)
         slopes = marginal_spread(costs)
@@ -308,7 +298,7 @@ class _Teller:
             )
         if best < NO_GAIN:
             self.say(
-                "On these draws CWMP gains less than 1 % over Top-K: costs this flat leave it "
+                "CWMP is expected to gain less than 1 % over Top-K: costs this flat leave it "
                 "nothing to win on this device."
             )
 

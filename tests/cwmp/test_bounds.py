@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwmp.bounds import captured_bound, cost_spread, fractional_knapsack_bound, predicted_gain
+from cwmp.bounds import captured_bound, cost_spread, fractional_knapsack_bound
 from cwmp.kernels.dual import Curve, minimise_dual
 from cwmp.selectors import CostWeighted
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
-from profiler.errors import BudgetError, InputError, UpdateError
 
 
 def _linear(numbers: np.random.Generator, layers: int) -> SelectionCosts:
@@ -121,37 +120,3 @@ def test_cost_spread_by_hand() -> None:
     assert spread.ratio == 3
     assert spread.weighted_variation == pytest.approx(np.sqrt(0.25 * 9 + 0.75 * 1) / 5)
     assert spread.fixed_entries == 5  # opening a layer: 10 entries of a, none of b
-
-
-def test_equal_costs_leave_nothing_to_win_and_a_spread_does() -> None:
-    shapes = {"a": (3000,), "b": (3000,)}
-    gains = [
-        predicted_gain(
-            SelectionCosts.linear(shapes, {"a": 1.0, "b": ratio}),
-            generator=np.random.default_rng(0),
-        ).gain
-        for ratio in (1.0, 3.0, 10.0)
-    ]
-    assert gains[0] == 1
-    assert 1.05 < gains[1] < gains[2]
-
-
-def test_predicted_gain_of_an_update_in_hand_is_what_the_selectors_capture() -> None:
-    costs = _linear(np.random.default_rng(3), 5)
-    update = _laplace(costs, np.random.default_rng(4))
-    gain = predicted_gain(costs, update, 0.3)
-    selection = CostWeighted(costs).select(update, 0.3 * costs.dense_j)
-    assert (gain.captured, gain.total) == (selection.captured, selection.total)
-    assert gain.captured <= gain.bound
-    assert gain.basis == "the given update"
-
-
-def test_predicted_gain_refuses_what_it_cannot_answer() -> None:
-    costs = SelectionCosts.linear({"a": (3,)}, {"a": 1.0})
-    with pytest.raises(InputError, match="generator"):
-        predicted_gain(costs)
-    with pytest.raises(UpdateError, match="zero everywhere"):
-        predicted_gain(costs, {"a": np.zeros(3)}, 0.5)
-    for fraction in (0.0, 1e-9, 1.5, np.nan):
-        with pytest.raises(BudgetError):
-            predicted_gain(costs, {"a": np.ones(3)}, fraction)
