@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.reference import Floats, Integers
@@ -126,3 +127,22 @@ def message_energy(table: EnergyTable, message_j: float, counts: Integers) -> fl
             some = True
             spent += layer_energy(table, layer, counts[layer])
     return message_j + spent if some else 0.0
+
+
+@compiled
+def dense_forms(table: EnergyTable, counts: Integers) -> NDArray[np.bool_]:
+    """Which layers are cheaper whole than as *counts* entries; shape (L,)."""
+    dense = np.zeros(counts.size, dtype=np.bool_)
+    for layer in range(counts.size):
+        k = counts[layer]
+        dense[layer] = k > 0 and dense_energy(table, layer) < sparse_energy(table, layer, k)
+    return dense
+
+
+@compiled
+def opening_energies(table: EnergyTable) -> Floats:
+    """E_l(1): joules of a single entry of each layer; shape (L,)."""
+    energies = np.empty(table.parameters.size, dtype=np.float64)
+    for layer in range(energies.size):
+        energies[layer] = layer_energy(table, layer, 1)
+    return energies

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +45,12 @@ def read_update(update: AnyUpdate, costs: SelectionCosts) -> FlatUpdate:
         UpdateError: NaN or inf, a layer without entries, a type that is not a float, or
             entries so large that the sum of g^2 overflows.
     """
-    _check_names(update, costs)
+    check_names(update, [layer.name for layer in costs.layers])
     values = []
     for layer in costs.layers:
         array = as_array(layer.name, update[layer.name])
-        if array.shape != layer.shape:
-            raise LayerMismatchError(
-                f"layer {layer.name!r} has shape {array.shape} in the update but {layer.shape} "
-                "in the costs: use costs of this model"
-            )
-        _check_values(layer.name, array)
+        check_shape(layer.name, array.shape, layer.shape)
+        check_values(layer.name, array)
         values.append(array.reshape(-1))
     sizes = np.array([array.size for array in values], dtype=np.int64)
     return FlatUpdate(
@@ -72,14 +68,34 @@ def sum_of_squares(values: NDArray[Any]) -> float:
         return float(np.sum(np.square(values, dtype=np.float64)))
 
 
-def _check_names(update: AnyUpdate, costs: SelectionCosts) -> None:
-    priced = {layer.name for layer in costs.layers}
+def check_names(update: AnyUpdate, names: Sequence[str]) -> None:
+    """Raise unless *update* has the layers *names* and no others.
+
+    Raises:
+        LayerMismatchError: a layer is missing or unknown.
+    """
+    if len(update) == len(names) and all(name in update for name in names):
+        return
+    priced = set(names)
     for name in update:
         if name not in priced:
             raise LayerMismatchError(f"the costs have no layer {name!r}, which the update has")
-    for name in priced:
+    for name in names:
         if name not in update:
             raise LayerMismatchError(f"the update lacks layer {name!r}, which the costs have")
+
+
+def check_shape(name: str, shape: tuple[int, ...], priced: tuple[int, ...]) -> None:
+    """Raise unless layer *name* has the shape that was priced.
+
+    Raises:
+        LayerMismatchError: it has not.
+    """
+    if shape != priced:
+        raise LayerMismatchError(
+            f"layer {name!r} has shape {shape} in the update but {priced} "
+            "in the costs: use costs of this model"
+        )
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -98,7 +114,12 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _check_values(name: str, array: NDArray[Any]) -> None:
+def check_values(name: str, array: NDArray[Any]) -> None:
+    """Raise unless layer *name* has entries, all finite.
+
+    Raises:
+        UpdateError: it has none, or NaN or inf, or the sum of g^2 overflows.
+    """
     if not array.size:
         raise UpdateError(f"layer {name!r} of shape {array.shape} has no entries: leave it out")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))

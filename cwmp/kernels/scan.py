@@ -1,0 +1,291 @@
+"""One pass over an update: the candidates above each layer's threshold, sums and extremes.
+
+An update stays where it is, one address a layer. Layers are cut into chunks, whose borders do
+not depend on the number of threads; threads take runs of chunks; what a chunk yields (its
+candidates in order, its sum of g^2, its largest magnitude) is its own, so that every result is
+the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwmp.kernels import simd
+from cwmp.kernels.jit import compiled
+from cwmp.kernels.threads import MOST_THREADS, in_parallel
+
+Bits = NDArray[np.uint32]
+Floats32 = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+ALL_BITS = 2**32 - 1
+"""A threshold that no magnitude reaches: closes a layer."""
+NO_BITS = 2**31
+"""Above the bits of every magnitude, NaN's among them: no upper limit."""
+FLOAT32, FLOAT16, BFLOAT16 = range(3)
+
+_CHUNK = 2**15
+_ROOMS = 2 * MOST_THREADS
+
+
+class Sources(NamedTuple):
+    """Where an update's layers lie.
+
+    Attributes:
+        address: of each layer's first entry; shape (L,).
+        kind: FLOAT32, FLOAT16 or BFLOAT16; shape (L,).
+        residual: address of each layer's float32 residual, to be added to first; 0 for none.
+    """
+
+    address: Integers
+    kind: NDArray[np.int8]
+    residual: Integers
+
+
+class Chunks(NamedTuple):
+    """Layers cut into chunks; all shape (C,), in the layers' order."""
+
+    layer: Integers
+    start: Integers
+    size: Integers
+
+
+@dataclass
+class Candidates:
+    """What a pass has kept, chunk by chunk, as (position in the layer, float32 value) pairs.
+
+    Attributes:
+        chunks: the chunks they come from.
+        index_at, value_at: addresses of each chunk's first pair; shape (C,).
+        count: pairs of each chunk; shape (C,).
+        squares: sum of g^2 over everything in the chunk, kept or not; shape (C,).
+        largest: bits of the chunk's largest magnitude; above `simd.INFINITY_BITS` for NaN.
+        memory: the arrays that the addresses point into.
+    """
+
+    chunks: Chunks
+    index_at: Integers
+    value_at: Integers
+    count: Integers
+    squares: Floats
+    largest: Bits
+    memory: list[Pairs] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        return int(self.count.sum())
+
+
+class Pairs(NamedTuple):
+    """Room for candidates."""
+
+    index: NDArray[np.int32]
+    value: Floats32
+
+
+class Scratch:
+    """Rooms kept between rounds, so that a round does not pay for fresh pages.
+
+    Two selections at a time never share a room: who takes one owns it until it is given back.
+    """
+
+    def __init__(self) -> None:
+        self._rooms: list[Pairs] = []
+
+    def take(self, entries: int) -> Pairs:
+        """A room of at least *entries*; one that is too small is let go."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = None
+        if room is None or room.index.size < entries:
+            room = Pairs(np.empty(entries, dtype=np.int32), np.empty(entries, dtype=np.float32))
+        return room
+
+    def give_back(self, rooms: list[Pairs]) -> None:
+        """Keep *rooms* for the next round."""
+        self._rooms = rooms[:_ROOMS]
+
+
+def chunks_of(sizes: Sequence[int]) -> Chunks:
+    """Layers of *sizes* entries in chunks of at most 2^15."""
+    layers, starts, lengths = [], [], []
+    for layer, size in enumerate(sizes):
+        first = np.arange(0, size, _CHUNK, dtype=np.int64)
+        starts.append(first)
+        lengths.append(np.minimum(_CHUNK, size - first))
+        layers.append(np.full(first.size, layer, dtype=np.int64))
+    return Chunks(np.concatenate(layers), np.concatenate(starts), np.concatenate(lengths))
+
+
+def runs_of(work: Integers, threads: int) -> list[tuple[int, int]]:
+    """Runs of chunks, one a thread, with about equal shares of *work*."""
+    ends = np.cumsum(work)
+    shares = ends[-1] * np.arange(threads + 1) // threads
+    cuts = np.searchsorted(ends, shares)
+    cuts[0], cuts[-1] = 0, work.size
+    return [(int(a), int(b)) for a, b in pairwise(cuts)]
+
+
+def scan(
+    sources: Sources,
+    chunks: Chunks,
+    low: Bits,
+    high: Bits,
+    scratch: Scratch,
+    *,
+    expected: int,
+    threads: int = 1,
+) -> Candidates:
+    """Keep the entries with ``low <= |g| bits < high``, which each chunk has its own of.
+
+    Where a layer has a residual, ``residual += update`` happens in the same pass, and the sum is
+    what is read.
+
+    Args:
+        low, high: shape (C,).
+        expected: about how many entries are kept; more is only slower.
+    """
+    runs = chunks.layer.size
+    found = Candidates(
+        chunks,
+        np.zeros(runs, dtype=np.int64),
+        np.zeros(runs, dtype=np.int64),
+        np.zeros(runs, dtype=np.int64),
+        np.zeros(runs, dtype=np.float64),
+        np.zeros(runs, dtype=np.uint32),
+    )
+    total = int(chunks.size.sum())
+
+    def run(begin: int, end: int) -> list[Pairs]:
+        rooms = []
+        while begin < end:
+            left = int(chunks.size[begin:end].sum())
+            share = expected * left // total
+            room = scratch.take(min(left, share + share // 8) + _CHUNK + simd.LANES)
+            rooms.append(room)
+            begin = _scan_run(sources, found, begin, end, low, high, room)
+        return rooms
+
+    tasks = [partial(run, *part) for part in runs_of(chunks.size, threads)]
+    found.memory = [room for rooms in in_parallel(tasks) for room in rooms]
+    return found
+
+
+def _scan_run(
+    sources: Sources,
+    found: Candidates,
+    begin: int,
+    end: int,
+    low: Bits,
+    high: Bits,
+    room: Pairs,
+) -> int:
+    return _scan_chunks(
+        sources,
+        found.chunks,
+        begin,
+        end,
+        low,
+        high,
+        room,
+        found.index_at,
+        found.value_at,
+        found.count,
+        found.squares,
+        found.largest,
+    )
+
+
+@compiled
+def _scan_chunks(
+    sources: Sources,
+    chunks: Chunks,
+    begin: int,
+    end: int,
+    low: Bits,
+    high: Bits,
+    room: Pairs,
+    index_at: Integers,
+    value_at: Integers,
+    count: Integers,
+    squares: Floats,
+    largest: Bits,
+) -> int:
+    """Scan chunks until the room is too small for another; the first one not scanned."""
+    stats = np.empty(simd.STATS, dtype=np.float64)
+    extremes = stats[simd.LANES :].view(np.uint32)
+    index, value = room.index.ctypes.data, room.value.ctypes.data
+    used = 0
+    for chunk in range(begin, end):
+        layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
+        if used + size + simd.LANES > room.index.size:
+            return chunk
+        kept = _scan_one(
+            sources.kind[layer],
+            sources.address[layer],
+            sources.residual[layer],
+            start,
+            size,
+            low[chunk],
+            high[chunk] - low[chunk],
+            index + 4 * used,
+            value + 4 * used,
+            stats.ctypes.data,
+        )
+        index_at[chunk] = index + 4 * used
+        value_at[chunk] = value + 4 * used
+        count[chunk] = kept
+        squares[chunk] = stats[: simd.LANES].sum()
+        largest[chunk] = extremes.max()
+        used += kept
+    return end
+
+
+@compiled
+def _scan_one(
+    kind: int,
+    address: int,
+    residual: int,
+    start: int,
+    size: int,
+    low: int,
+    span: int,
+    index: int,
+    value: int,
+    stats: int,
+) -> int:
+    first = np.int32(start)
+    low32, span32 = np.uint32(low), np.uint32(span)
+    if residual != 0:
+        old = residual + 4 * start
+        if kind == FLOAT32:
+            return simd.add_scan_float32(  # type: ignore[no-any-return]
+                address + 4 * start, old, size, low32, span32, first, index, value, stats
+            )
+        if kind == FLOAT16:
+            return simd.add_scan_float16(  # type: ignore[no-any-return]
+                address + 2 * start, old, size, low32, span32, first, index, value, stats
+            )
+        return simd.add_scan_bfloat16(  # type: ignore[no-any-return]
+            address + 2 * start, old, size, low32, span32, first, index, value, stats
+        )
+    if kind == FLOAT32:
+        return simd.scan_float32(  # type: ignore[no-any-return]
+            address + 4 * start, size, low32, span32, first, index, value, stats
+        )
+    if kind == FLOAT16:
+        return simd.scan_float16(  # type: ignore[no-any-return]
+            address + 2 * start, size, low32, span32, first, index, value, stats
+        )
+    return simd.scan_bfloat16(  # type: ignore[no-any-return]
+        address + 2 * start, size, low32, span32, first, index, value, stats
+    )
