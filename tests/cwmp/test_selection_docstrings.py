@@ -14,6 +14,7 @@ import pytest
         "cwmp.budget",
         "cwmp.controller",
         "cwmp.feedback",
+        "cwmp.integrations.optim",
         "cwmp.payload",
         "cwmp.selectors",
         "cwmp.selectors.cost_weighted",
