@@ -1,19 +1,25 @@
 """What a message holds, and how many bytes it takes; `cwmp.codec` writes and reads it.
 
 One message holds, for each touched layer, either all of it (``dense``) or the kept entries
-(``sparse``: indices as the smaller of a bitmap and 32-bit integers, then values), then the
-model's buffers, whole. All integers are little-endian::
+(``sparse``: indices as a Rice code of the gaps between them, then values), then the model's
+buffers, whole. All integers are little-endian::
 
     message  = header (24), layer..., buffers (only if the model has any)
-    header   = magic "CWMP", version u8, value code u8, flags u16, touched layers u32,
+    header   = magic "CWMP", version u8 = 2, value code u8, flags u16 = 0, touched layers u32,
                layout fingerprint (8), CRC-32 of everything else u32
-    layer    = layer number u32, entries k u32, code u8, zero (3), indices, values
+    layer    = layer number u32, entries k u32, code u8, b u8, b of lengths u8, zero u8,
+               indices, scale, values
     buffers  = 0xFFFFFFFF u32, entries u32, code u8, zero (3), float32 values
-    code     = 0 dense (k = n, no indices), 1 bitmap (least bit first), 2 integers u32,
-               3 buffers
+    code     = 0 dense (k = n, no indices), 1 kept: the positions of the kept entries,
+               2 missing: those of the missing ones (k > n / 2), 3 runs, 4 buffers
+    indices  = kept, missing: one stream;  runs: r u32, r entries missing before each run,
+               r last kept entries of each run (r <= k / 4), two streams
+    stream   = the code of `cwmp.kernels.rice` with parameter b, filled with zeros to a byte
+    scale    = float32, of int8 values alone (`cwmp.wire.values`)
 
-There is one encoding for each selection: layers in the layout's order, indices ascending,
-the smaller index code (integers when equal), padding bits zero.
+There is one encoding for each selection: layers in the layout's order, indices ascending, the
+smallest index code (of equals the first, then the smaller b), padding bits zero.
+docs/payload.md has it byte by byte. Version 1 was never released.
 """
 
 from __future__ import annotations
@@ -130,6 +136,20 @@ class PayloadLayout:
         content = [[[name, *shape] for name, shape in part.items()] for part in self._parts]
         return hashlib.sha256(json.dumps([content, self.value_type]).encode()).digest()[:8]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.layers)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """Layer name -> its place in the model's order."""
+        return {name: number for number, name in enumerate(self.layers)}
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The entries of each layer, in the model's order."""
+        return tuple(prod(shape) for shape in self.layers.values())
+
     @property
     def value_bytes(self) -> int:
         return VALUE_BYTES[self.value_type]
@@ -141,8 +161,7 @@ class PayloadLayout:
     @cached_property
     def max_bytes(self) -> int:
         """The size of the largest message of this layout: every entry in its sparse form."""
-        sizes = (prod(shape) for shape in self.layers.values())
-        layers = sum(int(layer_bytes(n, n, "sparse", self.value_bytes)) for n in sizes)
+        layers = sum(int(layer_bytes(n, n, "sparse", self.value_bytes)) for n in self.sizes)
         return HEADER_BYTES + layers + buffer_bytes(self.buffer_entries)
 
     @property
