@@ -16,6 +16,10 @@ COMMANDS = {
     "receive": ("cwmp.commands.receive:receive", "Drain payloads sent by a profiled machine."),
     "fit": ("cwmp.commands.fit:fit", "Fit a cost model to traces."),
     "predict": ("cwmp.commands.predict:predict", "Write costs for a model never profiled."),
+    "predict-gain": (
+        "cwmp.commands.predict_gain:predict_gain",
+        "Say what weighing by cost can gain here.",
+    ),
     "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace."),
     "run": ("cwmp.commands.run:run", "Train federated under joule budgets."),
 }

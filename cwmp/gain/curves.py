@@ -20,7 +20,7 @@ from cwmp.gain.tails import Floats, Tail
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 
 _COUNTS = 257
-_SECTIONS, _PASSES = 32, 12
+_SECTIONS, _PASSES = 32, 9
 _NOTHING = 1e-300
 _FREE_RIDE = 1 - 1e-12
 
@@ -31,12 +31,18 @@ class ExpectedCurves:
 
     Attributes:
         tail: the distribution of |g|.
+        marginal_j: c of the score, of each layer; shape (L,).
+        message_j: joules that a message costs whatever is in it.
+        linear: whether every E_l(k) is c k.
         entries: n of each layer; shape (L,).
         counts: k from 1 to n in even steps of log k; shape (L, C).
         energy_j: E_l at *counts*; between them it is taken as a line; shape (L, C).
     """
 
     tail: Tail
+    marginal_j: Floats
+    message_j: float
+    linear: bool
     entries: Floats
     counts: Floats
     energy_j: Floats
@@ -47,18 +53,25 @@ class ExpectedCurves:
         entries = np.array([layer.parameters for layer in costs.layers], dtype=np.float64)
         counts = entries[:, None] ** np.linspace(0, 1, _COUNTS)
         pairs = zip(costs.layers, counts, strict=True)
-        return cls(tail, entries, counts, np.array([_between(layer, k) for layer, k in pairs]))
+        return cls(
+            tail=tail,
+            marginal_j=np.array([layer.marginal_j for layer in costs.layers]),
+            message_j=costs.message_j,
+            linear=all(layer.is_linear for layer in costs.layers),
+            entries=entries,
+            counts=counts,
+            energy_j=np.array([_between(layer, k) for layer, k in pairs]),
+        )
 
     def energy_of(self, k: Floats) -> Floats:
         """E_l(k) for k in [1, n], the last axis the layers'."""
-        span = np.log(np.maximum(self.entries, 2))
-        place = np.log(np.maximum(k, 1)) / span * (_COUNTS - 1)
-        left = np.clip(place.astype(np.int64), 0, _COUNTS - 2)
-        rows = np.arange(self.entries.size)
-        low, high = self.counts[rows, left], self.counts[rows, left + 1]
-        bottom, top = self.energy_j[rows, left], self.energy_j[rows, left + 1]
-        width = np.where(high > low, high - low, 1.0)
-        return bottom + (top - bottom) * np.clip((k - low) / width, 0, 1)
+        steps = (_COUNTS - 1) / np.log(np.maximum(self.entries, 2))
+        left = np.minimum((np.log(np.maximum(k, 1)) * steps).astype(np.int64), _COUNTS - 2)
+        left += np.arange(self.entries.size) * _COUNTS
+        low, high = self.counts.take(left), self.counts.take(left + 1)
+        bottom, top = self.energy_j.take(left), self.energy_j.take(left + 1)
+        part = (k - low) / np.where(high > low, high - low, 1.0)
+        return bottom + (top - bottom) * np.minimum(np.maximum(part, 0.0), 1.0)
 
     def spend(self, t: Floats, sure: Floats) -> tuple[Floats, Floats]:
         """(joules, probability of being opened) of each layer that keeps |g| > t, shapes as *t*.
@@ -70,7 +83,7 @@ class ExpectedCurves:
             opened = np.maximum(-np.expm1(self.entries * np.log1p(-share)), sure)
         kept = self.entries * share
         wanted = np.divide(kept, opened, out=np.ones_like(kept), where=opened > 0)
-        return opened * self.energy_of(np.clip(wanted, 1, self.entries)), opened
+        return opened * self.energy_of(np.minimum(wanted, self.entries)), opened
 
     def captured(self, t: Floats, sure: Floats) -> Floats:
         """The sum of g^2 of each layer; one that is as cheap whole is kept whole."""
@@ -140,6 +153,5 @@ def _between(layer: LayerPrice, k: Floats) -> Floats:
     """E_l at *k* entries, a line between whole numbers."""
     below = np.floor(k)
     above = np.minimum(below + 1, layer.parameters)
-    energy_j = layer.energy_j(below.astype(np.int64))
-    step = layer.energy_j(above.astype(np.int64)) - energy_j
-    return np.asarray(energy_j + (k - below) * step)
+    low_j, high_j = layer.energy_j(np.array([below, above], dtype=np.int64))
+    return np.asarray(low_j + (k - below) * (high_j - low_j))

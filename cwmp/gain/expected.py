@@ -38,7 +38,7 @@ class Capture:
         return max(1.0, self.weighted / self.top)
 
 
-def capture(costs: SelectionCosts, tail: Tail, budget_j: float, *, check: bool = True) -> Capture:
+def capture(curves: ExpectedCurves, budget_j: float, *, check: bool = True) -> Capture:
     """What both rules capture at *budget_j* joules.
 
     CWMP is the best of the prefix by g^2 / c, Top-K's own, and, where a cost is not linear,
@@ -46,21 +46,18 @@ def capture(costs: SelectionCosts, tail: Tail, budget_j: float, *, check: bool =
     the layers that are open just below that price (see `cwmp.selectors.CostWeighted`). Layers
     of which the budget does not pay for one entry are passed over, unless *check* is false.
     """
-    curves = ExpectedCurves.of(costs, tail)
-    spendable_j = budget_j - costs.message_j
-    opens = np.ones(len(costs.layers))
-    if check:
-        opens = (curves.energy_j[:, 0] <= spendable_j).astype(np.float64)
-    weights = layer_weights(np.array([layer.marginal_j for layer in costs.layers]), 2, 1)
+    spendable_j = budget_j - curves.message_j
+    opens = _affordable(curves, spendable_j) if check else np.ones_like(curves.entries)
+    weights = layer_weights(curves.marginal_j, 2, 1)
     top = longest_prefix(curves, np.ones_like(weights), spendable_j, opens)
-    best = max(top.captured, longest_prefix(curves, weights, spendable_j, opens).captured)
+    best = top.captured
+    if weights.min() < 1:  # with equal costs it is Top-K's prefix
+        best = max(best, longest_prefix(curves, weights, spendable_j, opens).captured)
     bound = best
-    if not all(layer.is_linear for layer in costs.layers):
+    if not curves.linear:
         bound, priced = _priced(curves, weights, spendable_j, opens)
-        best = max(best, *(found.captured for found in priced))
-    zero = np.zeros_like(weights)
-    total = float(curves.entries @ tail.moment(zero))
-    return Capture(best, top.captured, max(bound, best), total, top.kept)
+        best = max([best, *(found.captured for found in priced)])
+    return Capture(best, top.captured, max(bound, best), _total(curves), top.kept)
 
 
 def score_capture(costs: SelectionCosts, tail: Tail, budget_j: float, p: float, q: float) -> float:
@@ -79,11 +76,19 @@ def score_capture(costs: SelectionCosts, tail: Tail, budget_j: float, p: float, 
     [0.42, 0.51, 0.58]
     """
     curves = ExpectedCurves.of(costs, tail)
-    spendable_j = budget_j - costs.message_j
-    opens = (curves.energy_j[:, 0] <= spendable_j).astype(np.float64)
-    weights = layer_weights(np.array([layer.marginal_j for layer in costs.layers]), p, q)
-    total = float(curves.entries @ tail.moment(np.zeros_like(weights)))
-    return longest_prefix(curves, weights, spendable_j, opens).captured / total
+    spendable_j = budget_j - curves.message_j
+    weights = layer_weights(curves.marginal_j, p, q)
+    opens = _affordable(curves, spendable_j)
+    return longest_prefix(curves, weights, spendable_j, opens).captured / _total(curves)
+
+
+def _affordable(curves: ExpectedCurves, spendable_j: float) -> Floats:
+    """1 for the layers of which one entry can be paid, else 0."""
+    return (curves.energy_j[:, 0] <= spendable_j).astype(np.float64)
+
+
+def _total(curves: ExpectedCurves) -> float:
+    return float(curves.entries @ curves.tail.moment(np.zeros_like(curves.entries)))
 
 
 def _priced(

@@ -10,6 +10,7 @@ import numpy as np
 
 from costmodels.costfile import CostFile
 from cwmp.budget import Budget
+from cwmp.gain.curves import ExpectedCurves
 from cwmp.gain.draws import varied_costs
 from cwmp.gain.expected import Capture, capture
 from cwmp.gain.tails import Distribution, Floats, Gaussian, Laplace, Tail, tail_of
@@ -145,13 +146,13 @@ def predict_gain(
         density=float(found.top_kept.sum()) / sum(layer.parameters for layer in prices.layers),
         ratio=ratios[0],
         marginal=ratios[1],
-        fixed=capture(_flattened(prices, found), tail, budget_j).gain,
+        fixed=capture(ExpectedCurves.of(_flattened(prices, found), tail), budget_j).gain,
         basis=basis,
     )
 
 
 def _captured(prices: SelectionCosts, tail: Tail, budget_j: float) -> Capture:
-    found = capture(prices, tail, budget_j)
+    found = capture(ExpectedCurves.of(prices, tail), budget_j)
     if found.top == 0:
         raise UpdateError("the layers that the budget opens hold zeros alone: raise the budget")
     return found
@@ -162,7 +163,7 @@ def _marginal_gain(prices: SelectionCosts, tail: Tail, found: Capture) -> float:
     marginal_j = {layer.name: layer.marginal_j for layer in prices.layers}
     linear = SelectionCosts.linear({x.name: x.shape for x in prices.layers}, marginal_j)
     spent_j = float(found.top_kept @ np.array([*marginal_j.values()]))
-    return capture(linear, tail, spent_j, check=False).gain
+    return capture(ExpectedCurves.of(linear, tail), spent_j, check=False).gain
 
 
 def _flattened(prices: SelectionCosts, found: Capture) -> SelectionCosts:

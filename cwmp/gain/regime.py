@@ -25,6 +25,8 @@ from cwmp.selectors.costs import SelectionCosts
 _PRICES = 400
 _LAPLACE = Laplace()
 
+Reals = Sequence[float] | Floats
+
 
 @dataclass(frozen=True, slots=True)
 class DevicePoint:
@@ -71,9 +73,7 @@ def device_point(costs: SelectionCosts, gain: PredictedGain, budget: str) -> Dev
     )
 
 
-def spread_map(
-    ratios: Sequence[float], densities: Sequence[float], tail: Tail = _LAPLACE
-) -> Floats:
+def spread_map(ratios: Reals, densities: Reals, tail: Tail = _LAPLACE) -> Floats:
     """Gain where half of the entries cost 1 and half r; shape (ratios, densities).
 
     The closed form, read at many prices: sqrt(price) is x, so that the halves keep
@@ -81,21 +81,20 @@ def spread_map(
     blind to cost, spends the share that it keeps.
     """
     shares = np.asarray(densities, dtype=np.float64)
-    x = tail.quantile(np.geomspace(1.0, shares.min() / 1e3, _PRICES))
-    top = tail.moment(tail.quantile(shares))
-    rows = []
-    for r in ratios:
+    x = tail.quantile(np.geomspace(shares.min() / 1e3, 1.0, _PRICES))
+
+    def captured(r: float) -> Floats:
         spent = (tail.exceed(x) + r * tail.exceed(x * np.sqrt(r))) / (1 + r)
-        captured = (tail.moment(x) + tail.moment(x * np.sqrt(r))) / 2
-        log_spent = np.log(spent[::-1])
-        rows.append(np.interp(np.log(shares), log_spent, captured[::-1]) / top)
-    return np.array(rows)
+        kept = (tail.moment(x) + tail.moment(x * np.sqrt(r))) / 2
+        return np.interp(np.log(shares), np.log(spent), kept)
+
+    return np.array([captured(r) for r in ratios]) / captured(1.0)
 
 
 def fixed_map(
     sizes: Sequence[int],
-    fixed_entries: Sequence[float],
-    densities: Sequence[float],
+    fixed_entries: Reals,
+    densities: Reals,
     tail: Tail = _LAPLACE,
 ) -> Floats:
     """Gain where opening a layer costs as much as so many entries; shape (fixed, densities).
@@ -112,5 +111,5 @@ def fixed_map(
         for column, density in enumerate(densities):
             t = tail.quantile(np.full(len(sizes), density))
             budget_j = float(curves.spend(t, never)[0].sum())
-            gains[row, column] = capture(costs, tail, budget_j).gain
+            gains[row, column] = capture(curves, budget_j).gain
     return gains
