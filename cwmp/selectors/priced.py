@@ -159,8 +159,9 @@ class PriceSelector:
         except BudgetError:  # the cap does not pay for one entry
             nothing = replace(free, layers=(), energy_j=0.0, captured=0.0)
             return replace(nothing, budget_j=cap_j, bound=0.0, price=None)
-        own = selection.price
-        return replace(selection, price=None if own is None else own * weight**2)
+        # Entries dearer than the whole cap lower its price: the client acts on the higher one.
+        own = (selection.price or 0.0) * weight**2
+        return replace(selection, price=max(free.price or 0.0, own))
 
 
 def _check(price: float, weight: float) -> None:
