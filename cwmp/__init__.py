@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cwmp.selectors.costs import LayerPrice, SelectionCosts
     from cwmp.selectors.priced import PriceSelector
     from cwmp.spending import PriceGrid, SpendReport, SpendTotal
+    from cwmp.wire.values import as_sent
 
 __all__ = [
     "Budget",
@@ -53,6 +54,7 @@ __all__ = [
     "SpendReport",
     "SpendTotal",
     "TopK",
+    "as_sent",
     "captured_bound",
     "cost_spread",
     "decode",
@@ -78,6 +80,7 @@ _HOMES = {
     "cwmp.selectors.costs": ("LayerPrice", "SelectionCosts"),
     "cwmp.selectors.priced": ("PriceSelector",),
     "cwmp.spending": ("PriceGrid", "SpendReport", "SpendTotal"),
+    "cwmp.wire.values": ("as_sent",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

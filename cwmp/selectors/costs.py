@@ -7,8 +7,8 @@ Declared joules of a selection with k_l entries in layer l::
     A = send_fixed + s * (message header + buffers)
 
 with s joules a byte sent, and sparse_bytes the most that k entries can take, wherever they stand
-(`cwmp.payload.layer_bytes`): the real payload never takes more. A layer goes out in whichever form costs fewer joules. Joules of
-encoding and selecting are in the ledger, not in the budget.
+(`cwmp.payload.layer_bytes`): the real payload never takes more. A layer goes out in whichever form
+costs fewer joules. Joules of encoding and selecting are in the ledger, not in the budget.
 
 send_fixed + s * bytes is what the cost file says of sending where that is one line. Where it has
 a knee, it is a line that is nowhere below it (`cwmp.selectors.upper_line`), so that the declared

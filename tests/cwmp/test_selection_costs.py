@@ -192,7 +192,7 @@ def files(draw: st.DrawFn) -> CostFile:
 @given(files(), st.integers(0, 2**32), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_declared_joules_are_never_less_than_the_ledgers(file, seed: int, buffers: bool) -> None:
-    """And more by the bytes saved alone where sending is one line; and never above the dense cost."""
+    """More by the bytes saved alone where sending is one line; never above the dense cost."""
     held = {"statistics": (4,)} if buffers else {}
     costs = SelectionCosts.from_cost_file(file, buffer_entries=4 * buffers)
     layout = PayloadLayout({layer.name: layer.shape for layer in costs.layers}, held)

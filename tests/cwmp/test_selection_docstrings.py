@@ -20,6 +20,7 @@ import pytest
         "cwmp.selectors.cost_weighted",
         "cwmp.selectors.priced",
         "cwmp.spending",
+        "cwmp.wire.values",
     ],
 )
 def test_examples(module: str) -> None:
