@@ -21,7 +21,7 @@ from cwmp.kernels.scan import ALL_BITS, Bits, Candidates, Floats, Integers
 _FEW = 64
 _BINS = 1024
 _HISTOGRAM = 2**17
-_FITS, _CROSSES = range(2)
+_FITS, _CROSSES, _EXCEEDS = range(3)
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Cut:
         low: threshold as bits; shape (L,); `ALL_BITS` closes the layer.
         tie_limit: entries of bits ``low - 1`` are kept at positions below it; shape (L,).
         counts: kept entries; shape (L,).
+        chunk_counts: kept entries of each chunk, where they are known; shape (C,).
         next_layer, next_bits: the first entry left out, where one was; else -1.
     """
 
     low: Bits
     tie_limit: Integers
     counts: Integers
+    chunk_counts: Integers | None = None
     next_layer: int = -1
     next_bits: int = 0
 
@@ -58,33 +60,93 @@ def threshold_bits(score: float, weights: Floats) -> Bits:
 
 def longest_prefix(
     found: Candidates,
-    base: Integers,
+    band: Candidates,
     weights: Floats,
     table: EnergyTable,
     message_j: float,
     budget_j: float,
 ) -> Cut | None:
-    """The longest prefix of the score within the budget, on top of *base* entries that score more.
+    """The longest prefix of the score within the budget.
 
     Args:
-        found: the entries in doubt: all those from some score on that *base* does not count.
-        base: entries of each layer that are surely kept; they must fit.
+        found: all entries from some score on.
+        band: the part of *found* that is in doubt; the rest scores more.
 
     Returns:
-        ``None`` where *found* fits whole, so that the budget may end below it.
+        ``None`` where the budget does not end within *band*: *found* fits whole, so that it may
+        end below, or what scores more than *band* does not fit.
     """
-    doubtful = _doubtful(found.chunks.layer, found.index_at, found.value_at, found.count, weights)
-    counts = base.copy()
-    if not doubtful.score.size:
-        return None
+    chunks = found.chunks
+    state, low, limit, counts, chunk_counts, layer, bits = _longest_prefix(
+        chunks.layer,
+        chunks.start,
+        chunks.size,
+        found.count,
+        (band.index_at, band.value_at, band.count),
+        weights,
+        table,
+        message_j,
+        budget_j,
+    )
+    return Cut(low, limit, counts, chunk_counts, layer, bits) if state == _CROSSES else None
+
+
+@compiled
+def _longest_prefix(
+    chunk_layer: Integers,
+    chunk_start: Integers,
+    chunk_size: Integers,
+    found: Integers,
+    band: tuple[Integers, Integers, Integers],
+    weights: Floats,
+    table: EnergyTable,
+    message_j: float,
+    budget_j: float,
+) -> tuple[int, Bits, Integers, Integers, Integers, int, int]:
+    index_at, value_at, count = band
+    layers = weights.size
+    counts = np.zeros(layers, dtype=np.int64)
+    sure = found - count
+    for chunk in range(sure.size):
+        counts[chunk_layer[chunk]] += sure[chunk]
+    low = np.zeros(layers, dtype=np.uint32)
+    limit = np.zeros(layers, dtype=np.int64)
+    if message_energy(table, message_j, counts) > budget_j:
+        return _EXCEEDS, low, limit, counts, sure, -1, 0
+    doubtful = _doubtful(chunk_layer, index_at, value_at, count, weights)
     live = _narrow(doubtful, counts, table, message_j, budget_j)
     state, layer, bits, score, position = _finish(
         doubtful, live, counts, table, message_j, budget_j
     )
     if state == _FITS:
-        return None
+        return _FITS, low, limit, counts, sure, -1, 0
     low, limit = _limits(weights, table.parameters, score, bits, layer, position)
-    return Cut(low, limit, counts, int(layer), int(bits))
+    lows, splits = chunk_thresholds(chunk_layer, chunk_start, chunk_size, low, limit)
+    done = 0
+    for chunk in range(count.size):
+        for slot in range(done, done + count[chunk]):
+            here = doubtful.bits[slot]
+            tied = here + 1 == lows[chunk] and doubtful.position[slot] < splits[chunk]
+            sure[chunk] += np.int64(here >= lows[chunk] or tied)
+        done += count[chunk]
+    return _CROSSES, low, limit, counts, sure, layer, bits
+
+
+@compiled
+def chunk_thresholds(
+    layer: Integers, start: Integers, size: Integers, low: Bits, limit: Integers
+) -> tuple[Bits, Integers]:
+    """Each chunk's threshold, and the position before which one less will do; -1 for nowhere."""
+    lows = np.empty(layer.size, dtype=np.uint32)
+    splits = np.full(layer.size, -1, dtype=np.int64)
+    for chunk in range(layer.size):
+        here = limit[layer[chunk]]
+        lows[chunk] = low[layer[chunk]]
+        if here >= start[chunk] + size[chunk]:
+            lows[chunk] -= np.uint32(1)
+        elif here > start[chunk]:
+            splits[chunk] = here
+    return lows, splits
 
 
 @compiled

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
 from cwmp.kernels import simd
-from cwmp.kernels.crossing import Cut
+from cwmp.kernels.crossing import Cut, chunk_thresholds
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.scan import (
     NO_BITS,
@@ -23,6 +24,8 @@ from cwmp.kernels.scan import (
     runs_of,
 )
 from cwmp.kernels.threads import in_parallel
+
+_ALONE = 2**17
 
 
 @dataclass(frozen=True)
@@ -44,68 +47,87 @@ class Kept:
 
 def keep(found: Candidates, cut: Cut, threads: int = 1) -> Kept:
     """Those of *found* that *cut* keeps. *found* must hold everything that it asks for."""
-    chunks = found.chunks
-    low, split = _chunk_thresholds(chunks.layer, chunks.start, chunks.size, cut.low, cut.tie_limit)
-    high = np.full(low.size, NO_BITS, dtype=np.uint32)
-    kept = filtered(found, low, high, split, threads)
-    layers = cut.low.size
+    chunks, layers = found.chunks, cut.low.size
+    low, split = chunk_thresholds(chunks.layer, chunks.start, chunks.size, cut.low, cut.tie_limit)
+    source = (found.index_at, found.value_at, found.count, low, NO_BITS, split)
+    cuts = runs_of(found.count, _useful(found, threads))
+    counts = cut.chunk_counts
+    if counts is None:
+        counts = np.zeros(low.size, dtype=np.int64)
+        in_parallel([partial(_count, *source, *run, counts) for run in cuts])
+    offsets = np.zeros(low.size + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    total = int(offsets[-1])
+    room = Pairs(np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32))
+    squares = np.zeros(low.size)
+    in_parallel([partial(_write, *source, *run, offsets, room, squares) for run in cuts])
     ends = np.zeros(layers + 1, dtype=np.int64)
-    np.cumsum(per_layer(kept, kept.count, layers), out=ends[1:])
-    room = kept.memory[0]
-    return Kept(room.index, room.value, ends, per_layer(kept, kept.squares, layers))
+    np.cumsum(cut.counts, out=ends[1:])
+    return Kept(room.index, room.value, ends, per_layer(found, squares, layers))
 
 
-def per_layer(found: Candidates, amounts: NDArray[np.generic], layers: int) -> NDArray[np.float64]:
+def per_layer(found: Candidates, amounts: NDArray[Any], layers: int) -> Floats:
     """Amounts of chunks added up by layer, chunk after chunk; shape (layers,)."""
     return np.bincount(found.chunks.layer, weights=amounts, minlength=layers)
 
 
-def filtered(
-    found: Candidates, low: Bits, high: Bits, split: Integers | None = None, threads: int = 1
-) -> Candidates:
-    """Those of *found* with ``low <= |g| bits < high``, which each chunk has its own of.
-
-    Where a chunk has a *split*, pairs at positions before it need only reach low - 1.
-    The squares of what is returned are those of the kept entries.
-    """
-    size = low.size
-    if split is None:
-        split = np.full(size, -1, dtype=np.int64)
-    source = (found.index_at, found.value_at, found.count, low, high, split)
-    counts = np.zeros(size, dtype=np.int64)
-    cuts = runs_of(found.count, threads)
-    in_parallel([partial(_count, *source, *run, counts) for run in cuts])
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    total = int(offsets[-1])
-    room = Pairs(np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32))
-    squares = np.zeros(size)
-    in_parallel([partial(_write, *source, *run, offsets, room, squares) for run in cuts])
-    return Candidates(
+def below(found: Candidates, high: Bits, threads: int = 1) -> Candidates:
+    """Those of *found* with |g| bits under *high*, which each layer has its own of."""
+    room = Pairs(np.empty(found.kept, dtype=np.int32), np.empty(found.kept, dtype=np.float32))
+    runs = found.count.size
+    part = Candidates(
         found.chunks,
-        room.index.ctypes.data + 4 * offsets[:-1],
-        room.value.ctypes.data + 4 * offsets[:-1],
-        counts,
-        squares,
+        np.empty(runs, dtype=np.int64),
+        np.empty(runs, dtype=np.int64),
+        np.empty(runs, dtype=np.int64),
+        found.squares,
         found.largest,
         [room],
     )
+    source = (found.chunks.layer, found.index_at, found.value_at, found.count, high)
+    target = (room, part.index_at, part.value_at, part.count)
+    cuts = runs_of(found.count, _useful(found, threads))
+    in_parallel([partial(_below, *source, *run, *target) for run in cuts])
+    return part
+
+
+def _useful(found: Candidates, threads: int) -> int:
+    return threads if found.kept > _ALONE else 1
 
 
 @compiled
-def _chunk_thresholds(
-    layer: Integers, start: Integers, size: Integers, low: Bits, limit: Integers
-) -> tuple[Bits, Integers]:
-    """Each chunk's threshold, and the position before which one less will do; -1 for nowhere."""
-    lows = np.empty(layer.size, dtype=np.uint32)
-    splits = np.full(layer.size, -1, dtype=np.int64)
-    for chunk in range(layer.size):
-        here = limit[layer[chunk]]
-        lows[chunk] = low[layer[chunk]]
-        if here >= start[chunk] + size[chunk]:
-            lows[chunk] -= np.uint32(1)
-        elif here > start[chunk]:
-            splits[chunk] = here
-    return lows, splits
+def _below(
+    layer: Integers,
+    index_at: Integers,
+    value_at: Integers,
+    count: Integers,
+    high: Bits,
+    begin: int,
+    end: int,
+    room: Pairs,
+    index_to: Integers,
+    value_to: Integers,
+    kept: Integers,
+) -> None:
+    stats = np.empty(simd.STATS, dtype=np.float64)
+    index, value = room.index.ctypes.data, room.value.ctypes.data
+    place = count[:begin].sum()
+    last = place + count[begin:end].sum()
+    for chunk in range(begin, end):
+        index_to[chunk] = index + 4 * place
+        value_to[chunk] = value + 4 * place
+        kept[chunk] = simd.compact(
+            index_at[chunk],
+            value_at[chunk],
+            count[chunk],
+            np.uint32(0),
+            min(high[layer[chunk]], np.uint32(NO_BITS)),
+            index_to[chunk],
+            value_to[chunk],
+            last - place,
+            stats.ctypes.data,
+        )
+        place += kept[chunk]
 
 
 @compiled
@@ -123,7 +145,7 @@ def _count(
     value_at: Integers,
     count: Integers,
     low: Bits,
-    high: Bits,
+    high: int,
     split: Integers,
     begin: int,
     end: int,
@@ -133,9 +155,9 @@ def _count(
     for chunk in range(begin, end):
         size = count[chunk]
         bits = carray(simd.pointer_uint32(value_at[chunk]), (size,))
-        least, span = low[chunk], high[chunk] - low[chunk]
+        least, span = low[chunk], np.uint32(high) - low[chunk]
         number = 0
-        if low[chunk] < high[chunk]:
+        if low[chunk] < high:
             for slot in range(size):
                 number += np.int64(np.uint32((bits[slot] & magnitude) - least) < span)
         for slot in range(_head(index_at[chunk], size, split[chunk])):
@@ -149,7 +171,7 @@ def _write(
     value_at: Integers,
     count: Integers,
     low: Bits,
-    high: Bits,
+    high: int,
     split: Integers,
     begin: int,
     end: int,
@@ -174,7 +196,7 @@ def _write(
                 value_at[chunk],
                 head,
                 least,
-                high[chunk] - least,
+                np.uint32(high) - least,
                 index + 4 * place,
                 value + 4 * place,
                 last - place,
@@ -182,13 +204,13 @@ def _write(
             )
             squares[chunk] += sums.sum()
             least += np.uint32(1)
-        if least < high[chunk]:
+        if least < high:
             simd.compact(
                 index_at[chunk] + 4 * head,
                 value_at[chunk] + 4 * head,
                 count[chunk] - head,
                 least,
-                high[chunk] - least,
+                np.uint32(high) - least,
                 index + 4 * place,
                 value + 4 * place,
                 last - place,

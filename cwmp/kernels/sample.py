@@ -15,16 +15,20 @@ import numpy as np
 from cwmp.kernels import simd
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Floats, Floats32, Integers, Sources
+from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Floats, Integers, Sources
 
 _LINE = simd.LANES
-_FIRST_LINES = 512
-_MOST_LINES = 2**14
-_SHARE = 24
-_HITS = 4096
-_DEVIATIONS = 5.0
-_LINE_BITS = 20
+_FIRST_LINES = 128
+_MOST_LINES = 2**15
+_LEAST_LINES = 4
+_SHARE = 12
+_DEVIATIONS = 4.5
+_NUMBER_BITS = 20
+_DIGIT_BITS = 11
 _SEED = 20260322
+_SAMPLE_NS, _SORT_NS, _DOUBT_NS = 1.5, 8.0, 8.0
+"""About what an entry sampled, a hit sorted and an entry in doubt cost: they set the sample's size,
+and nothing else."""
 
 
 class Lines(NamedTuple):
@@ -60,8 +64,8 @@ class Bracket:
 def lines_of(sizes: Sequence[int]) -> Lines:
     """Lines spread evenly over each layer with a random phase; small layers whole.
 
-    A layer gets lines by its size, at least four. There is at most one line for 24, so that
-    the sample stays cheap beside the pass, and 2^14 in all or so.
+    A layer gets lines by its size, at least four. There is about one line in twelve at most,
+    so that the sample stays cheap beside the pass, and 2^15 in all or so.
     """
     generator = np.random.default_rng(_SEED)
     total = sum(sizes)
@@ -69,7 +73,7 @@ def lines_of(sizes: Sequence[int]) -> Lines:
     layers, starts, lengths, turns = [], [], [], []
     for layer, size in enumerate(sizes):
         whole = -(-size // _LINE)
-        count = min(whole, max(4, round(budget * size / total)))
+        count = min(whole, max(_LEAST_LINES, round(budget * size / total)))
         stratum = np.arange(count)
         place = stratum if count == whole else stratum + generator.random(count)
         start = (place * whole / count).astype(np.int64) * _LINE
@@ -94,88 +98,163 @@ def bracket(
     The deviation is that of the joules that the lines hold: lines are drawn, not entries, so
     that neighbours which are large together widen it. Layers with an infinite weight are closed.
     """
-    sizes = table.parameters
-    first = min(_FIRST_LINES, lines.layer.size)
-    values = _gather(sources, lines, first)
-    scale = _scale(lines, first, sizes)
-    keys = np.sort(_keys(values, lines, weights, 0.0))[::-1]
-    reach = _longest(keys, lines, scale, table, message_j, budget_j)
-    kept = _estimate(keys[:reach], lines, scale)
-    wanted = min(lines.layer.size, int(_HITS * sizes.sum() / (_LINE * max(kept, 1.0))))
-    if wanted > first and reach < keys.size:
-        crude = _score(keys[min(keys.size - 1, 2 * reach + 64)])
-        values = _gather(sources, lines, wanted)
-        scale = _scale(lines, wanted, sizes)
-        keys = np.sort(_keys(values, lines, weights, crude))[::-1]
-        reach = _longest(keys, lines, scale, table, message_j, budget_j)
-        complete = False
-    else:
-        complete = True
-    spread = 1 + _DEVIATIONS * _deviation(keys[:reach], lines, scale, weights)
-    inner = _longest(keys, lines, scale * spread, table, message_j, budget_j)
-    outer = _longest(keys, lines, scale / spread, table, message_j, budget_j)
-    if outer < keys.size:
-        low = _score(keys[outer])
-    else:
-        low = 0.0 if complete else crude / 2
-    return Bracket(
-        low=low,
-        high=_score(keys[inner - 1]) if inner else np.inf,
-        expected=int(_estimate(keys[: outer + 1], lines, scale)),
-        tied=_tied(keys, inner, outer),
+    low, high, expected, first, second = _bracket(
+        sources, lines, weights, table, message_j, budget_j
     )
+    return Bracket(low, high, int(expected), tuple(x for x in (first, second) if x > 0))
 
 
+@compiled
+def _bracket(
+    sources: Sources,
+    lines: Lines,
+    weights: Floats,
+    table: EnergyTable,
+    message_j: float,
+    budget_j: float,
+) -> tuple[float, float, float, float, float]:
+    """Low and high score, entries expected, and the scores that very many entries share (0: none).
+
+    A small sample says what share of the entries the budget keeps; with it the size of the
+    sample that costs least, its own reading and the entries it leaves in doubt together: for
+    h hits of K kept entries at density d, h (a / d + b) + 2 z K c / sqrt(h) is least at
+    h = (z K c / (a / d + b))^(2/3).
+    """
+    sizes = table.parameters
+    count = min(_FIRST_LINES, lines.layer.size)
+    scale = _scale(lines, count, sizes)
+    keys = _falling(_keys(sources, lines, count, weights, 0.0))
+    reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
+    kept = max(_estimate(keys[:reach], lines, scale), 1.0)
+    entries = sizes.sum()
+    hit_ns = _SAMPLE_NS * entries / kept + _SORT_NS
+    hits = (_DEVIATIONS * kept * _DOUBT_NS / hit_ns) ** (2 / 3)
+    wanted = min(lines.layer.size, int(hits * entries / kept / _LINE))
+    crude = 0.0
+    if wanted > count:
+        if keys.size and 2 * reach + 16 < keys.size:
+            crude = _score(keys[2 * reach + 16])
+        scale = _scale(lines, wanted, sizes)
+        keys = _falling(_keys(sources, lines, wanted, weights, crude))
+        reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
+    spread = 1 + _DEVIATIONS * _deviation(keys[:reach], lines, scale, weights)
+    inner = _longest(keys, lines, scale * spread, table, message_j, budget_j, reach)
+    outer = _longest(keys, lines, scale / spread, table, message_j, budget_j, keys.size)
+    low = _score(keys[outer]) if outer < keys.size else crude / 2
+    high = _score(keys[inner - 1]) if inner else np.inf
+    first, second = _tied(keys, inner, outer)
+    return low, high, _estimate(keys[: outer + 1], lines, scale), first, second
+
+
+@compiled
 def _score(key: int) -> float:
     """The score of a key, its low bits cleared."""
-    return float((np.array(key) & -(1 << _LINE_BITS)).view(np.float64))
-
-
-def _tied(keys: Integers, inner: int, outer: int) -> tuple[float, ...]:
-    """Scores that are shared by a quarter of what is kept, around the end of the budget."""
-    near = keys[max(inner - 1, 0) : outer + 1] >> _LINE_BITS
-    scores, counts = np.unique(near, return_counts=True)
-    heavy = np.argsort(counts)[::-1][:2]
-    enough = max(64, outer // 4)
-    return tuple(
-        float((scores[i : i + 1] << _LINE_BITS).view(np.float64)[0])
-        for i in sorted(heavy)
-        if counts[i] >= enough
-    )
-
-
-def _estimate(keys: Integers, lines: Lines, scale: Floats) -> float:
-    return float(scale[lines.layer[keys & ((1 << _LINE_BITS) - 1)]].sum())
-
-
-def _deviation(keys: Integers, lines: Lines, scale: Floats, weights: Floats) -> float:
-    """Relative standard deviation of the joules that *keys* stand for, from line to line."""
-    line = keys & ((1 << _LINE_BITS) - 1)
-    layer = lines.layer[line]
-    drawn = np.where(scale[layer] > 1, scale[layer] * weights[layer] ** 2, 0.0)
-    load = np.bincount(line, weights=drawn)
-    total = float((scale[layer] * weights[layer] ** 2).sum())
-    return float(np.sqrt((load**2).sum())) / total if total > 0 else 0.0
+    bits = np.empty(1, dtype=np.int64)
+    bits[0] = key >> _NUMBER_BITS << _NUMBER_BITS
+    return bits.view(np.float64)[0]  # type: ignore[no-any-return]
 
 
 @compiled
-def _gather(sources: Sources, lines: Lines, count: int) -> Floats32:
-    """|update + residual| of the first *count* lines; shape (count, 16)."""
-    values = np.zeros((count, _LINE), dtype=np.float32)
-    residual = np.zeros(_LINE, dtype=np.float32)
+def _line(key: int) -> int:
+    return key & ((1 << _NUMBER_BITS) - 1)
+
+
+@compiled
+def _tied(keys: Integers, inner: int, outer: int) -> tuple[float, float]:
+    """Up to two scores around the end of the budget that a quarter of what is kept shares."""
+    enough = max(64, outer // 4)
+    first, second = 0.0, 0.0
+    place = max(inner - 1, 0)
+    while place > 0 and keys[place - 1] >> _NUMBER_BITS == keys[place] >> _NUMBER_BITS:
+        place -= 1
+    while place < keys.size and place <= outer:
+        end = place
+        while end < keys.size and keys[end] >> _NUMBER_BITS == keys[place] >> _NUMBER_BITS:
+            end += 1
+        if end - place >= enough:
+            if first == 0.0:
+                first = _score(keys[place])
+            elif second == 0.0:
+                second = _score(keys[place])
+        place = end
+    return first, second
+
+
+@compiled
+def _estimate(keys: Integers, lines: Lines, scale: Floats) -> float:
+    """How many entries of the update *keys* stand for."""
+    total = 0.0
+    for key in keys:
+        total += scale[lines.layer[_line(key)]]
+    return total
+
+
+@compiled
+def _deviation(keys: Integers, lines: Lines, scale: Floats, weights: Floats) -> float:
+    """Relative standard deviation of the joules that *keys* stand for, from line to line.
+
+    The joules of an entry are in proportion to the square of its layer's weight, which is
+    exact for score g^2 / c. Layers that were read whole deviate by nothing.
+    """
+    load = np.zeros(lines.layer.size, dtype=np.float64)
+    total = 0.0
+    for key in keys:
+        layer = lines.layer[_line(key)]
+        joules = scale[layer] * weights[layer] ** 2
+        total += joules
+        if scale[layer] > 1:
+            load[_line(key)] += joules
+    squares = 0.0
+    for joules in load:
+        squares += joules * joules
+    return np.sqrt(squares) / total if total > 0 else 0.0  # type: ignore[no-any-return]
+
+
+@compiled
+def _scale(lines: Lines, count: int, sizes: Integers) -> Floats:
+    """How many entries of its layer a sampled entry stands for, with *count* lines read."""
+    sampled = np.zeros(sizes.size, dtype=np.int64)
+    for line in range(count):
+        sampled[lines.layer[line]] += lines.size[line]
+    scale = np.empty(sizes.size, dtype=np.float64)
+    for layer in range(sizes.size):
+        scale[layer] = sizes[layer] / max(sampled[layer], 1)
+    return scale
+
+
+@compiled
+def _keys(sources: Sources, lines: Lines, count: int, weights: Floats, crude: float) -> Integers:
+    """Scores of *crude* or more in the first *count* lines, as integers of the same order.
+
+    The line's number stands in the low bits.
+    """
+    keys = np.empty(count * _LINE, dtype=np.int64)
+    score = np.empty(1, dtype=np.float64)
+    bits = score.view(np.int64)
+    values = np.empty(_LINE, dtype=np.float32)
+    old = np.empty(_LINE, dtype=np.float32)
+    found = 0
     for line in range(count):
         layer, start, size = lines.layer[line], lines.start[line], lines.size[line]
-        out = values.ctypes.data + 4 * _LINE * line
-        _gather_line(sources.kind[layer], sources.address[layer], start, size, out)
+        _gather(sources.kind[layer], sources.address[layer], start, size, values.ctypes.data)
         if sources.residual[layer] != 0:
-            _gather_line(FLOAT32, sources.residual[layer], start, size, residual.ctypes.data)
+            _gather(FLOAT32, sources.residual[layer], start, size, old.ctypes.data)
             for lane in range(_LINE):
-                values[line, lane] += residual[lane]
-    return values
+                values[lane] += old[lane]
+        weight = weights[layer]
+        floor = np.float32(crude * weight * (1 - 1e-6))
+        for lane in range(size):
+            value = abs(values[lane])
+            if value >= floor and value > 0:
+                score[0] = np.float64(value) / weight
+                if score[0] >= crude and score[0] > 0:
+                    keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
+                    found += 1
+    return keys[:found]
 
 
 @compiled
-def _gather_line(kind: int, address: int, start: int, size: int, out: int) -> None:
+def _gather(kind: int, address: int, start: int, size: int, out: int) -> None:
     if kind == FLOAT32:
         simd.gather_float32(address, start, size, out)
     elif kind == FLOAT16:
@@ -185,32 +264,27 @@ def _gather_line(kind: int, address: int, start: int, size: int, out: int) -> No
 
 
 @compiled
-def _scale(lines: Lines, count: int, sizes: Integers) -> Floats:
-    """How many entries of its layer a sampled entry stands for, with *count* lines read."""
-    sampled = np.zeros(sizes.size, dtype=np.int64)
-    for line in range(count):
-        sampled[lines.layer[line]] += lines.size[line]
-    return sizes / np.maximum(sampled, 1)
-
-
-@compiled
-def _keys(values: Floats32, lines: Lines, weights: Floats, crude: float) -> Integers:
-    """Scores of *crude* or more as integers of the same order, the line's number in their low bits."""
-    keys = np.empty(values.size, dtype=np.int64)
-    score = np.empty(1, dtype=np.float64)
-    bits = score.view(np.int64)
-    found = 0
-    for line in range(values.shape[0]):
-        weight = weights[lines.layer[line]]
-        floor = np.float32(crude * weight * (1 - 1e-6))
-        for lane in range(lines.size[line]):
-            value = abs(values[line, lane])
-            if value >= floor and value > 0:
-                score[0] = np.float64(value) / weight
-                if score[0] >= crude and score[0] > 0:
-                    keys[found] = (bits[0] >> _LINE_BITS << _LINE_BITS) | line
-                    found += 1
-    return keys[:found]
+def _falling(keys: Integers) -> Integers:
+    """*keys* from the largest score to the smallest, by a radix sort of the bits that differ."""
+    if keys.size < 2:
+        return keys
+    least, most = keys.min() >> _NUMBER_BITS, keys.max() >> _NUMBER_BITS
+    other = np.empty_like(keys)
+    digits = 1 << _DIGIT_BITS
+    shift = 0
+    while (most - least) >> shift > 0:
+        ends = np.zeros(digits + 1, dtype=np.int64)
+        for key in keys:
+            ends[(((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)) + 1] += 1
+        for digit in range(digits):
+            ends[digit + 1] += ends[digit]
+        for key in keys:
+            digit = ((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)
+            other[ends[digit]] = key
+            ends[digit] += 1
+        keys, other = other, keys
+        shift += _DIGIT_BITS
+    return keys
 
 
 @compiled
@@ -221,16 +295,18 @@ def _longest(
     table: EnergyTable,
     message_j: float,
     budget_j: float,
+    most: int,
 ) -> int:
-    """The longest run of *keys* whose entries, scaled to the update, the budget pays for."""
-    low, high = 0, keys.size + 1
+    """The longest run of at most *most* keys whose entries, scaled to the update, can be paid."""
+    low, high = 0, most + 1
     sampled = np.zeros(scale.size, dtype=np.int64)
     counts = np.zeros(scale.size, dtype=np.int64)
+    done = 0
     while high - low > 1:
         middle = (low + high) // 2
-        sampled[:] = 0
-        for key in keys[:middle]:
-            sampled[lines.layer[key & ((1 << _LINE_BITS) - 1)]] += 1
+        for place in range(min(done, middle), max(done, middle)):
+            sampled[lines.layer[_line(keys[place])]] += 1 if middle > done else -1
+        done = middle
         for layer in range(scale.size):
             counts[layer] = min(table.parameters[layer], int(sampled[layer] * scale[layer]))
         if message_energy(table, message_j, counts) <= budget_j:

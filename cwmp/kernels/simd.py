@@ -190,7 +190,7 @@ def _first(b: _Builder, count: _Value) -> _Value:
 
 
 def _each(b: _Builder, entries: _Value, step: Callable[[_Value, _Value], None]) -> None:
-    """``step(first entry, lanes)`` over all vectors; *lanes* is ``None`` but for the last, short."""
+    """``step(first entry, lanes)`` over all vectors; *lanes* is ``None`` but for a short last."""
     shift = ir.Constant(_I64, 4)
     vectors = b.lshr(entries, shift)
     with cgutils.for_range(b, vectors) as loop:

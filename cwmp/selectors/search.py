@@ -8,7 +8,7 @@ import numpy as np
 
 from cwmp.kernels.crossing import Cut, longest_prefix, threshold_bits
 from cwmp.kernels.energy import dense_forms, energy_table, message_energy, opening_energies
-from cwmp.kernels.keep import filtered, keep, per_layer
+from cwmp.kernels.keep import below, keep, per_layer
 from cwmp.kernels.sample import bracket, lines_of
 from cwmp.kernels.scan import (
     ALL_BITS,
@@ -83,7 +83,7 @@ class Search:
             cut = self._cut(done.found, guess.high, weights, budget_j)
             if cut is None and score == 0:
                 counts = per_layer(done.found, done.found.count, low.size).astype(np.int64)
-                cut = Cut(low, np.zeros_like(counts), counts)
+                cut = Cut(low, np.zeros_like(counts), counts, done.found.count)
             if cut is not None:
                 return done, cut
             self.release(done)
@@ -154,12 +154,6 @@ class Search:
 
     def _cut(self, found: Candidates, score: float, weights: Floats, budget_j: float) -> Cut | None:
         """The prefix among *found*, where what scores *score* or more most probably fits."""
-        table, message_j = self.table, self.costs.message_j
-        layers = weights.size
-        high = threshold_bits(score, weights)[self.chunks.layer]
-        lowest = np.zeros(high.size, dtype=np.uint32)
-        doubtful = filtered(found, lowest, np.minimum(high, NO_BITS), threads=self.threads)
-        base = per_layer(found, found.count - doubtful.count, layers).astype(np.int64)
-        if message_energy(table, message_j, base) <= budget_j:
-            return longest_prefix(doubtful, base, weights, table, message_j, budget_j)
-        return longest_prefix(found, np.zeros_like(base), weights, table, message_j, budget_j)
+        budget = (weights, self.table, self.costs.message_j, budget_j)
+        band = below(found, threshold_bits(score, weights), self.threads)
+        return longest_prefix(found, band, *budget) or longest_prefix(found, found, *budget)
