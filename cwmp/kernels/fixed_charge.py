@@ -33,6 +33,7 @@ _ROUNDS = 4
 _PRICED = 24
 _SMALL = 4096
 _SEARCHES = 32
+_LOOSE, _TIGHT = 1e-7, 1e-10
 _RANGE = 1e-18
 
 
@@ -98,26 +99,28 @@ def solve(
         number = min(combinations.shape[0], _PRICED)
         values, found = np.full(number, -np.inf), price
         improved = False
-        points = [
-            minimise(
-                curves, lines_for(lines, forms, combinations[one]), True, spendable_j, price, 1e-7
-            )
-            for one in range(number)
-        ]
+        prices = np.empty(number)
         for one in range(number):
-            if points[one].fits:
-                values[one] = points[one].value
+            chosen = lines_for(lines, forms, combinations[one], False)
+            point = minimise(curves, chosen, True, spendable_j, price, _LOOSE)
+            prices[one] = point.price
+            if point.fits:
+                values[one] = point.value
         for one in np.argsort(-values, kind="mergesort"):
             if values[one] <= captured:
                 break
-            chosen = lines_for(lines, forms, combinations[one])
-            kept = _whole_counts(table, chosen, points[one].lines, points[one].counts)
+            chosen = lines_for(lines, forms, combinations[one], True)
+            roundable_j = spendable_j - _rounded_up(table, chosen)
+            point = minimise(curves, chosen, True, roundable_j, prices[one], _TIGHT)
+            if not point.fits:
+                continue
+            kept = _whole_counts(table, chosen, point.lines, point.counts)
             repair(table, curves, message_j, budget_j, kept)
             fill(table, curves, message_j, budget_j, kept)
-            trade(table, curves, message_j, budget_j, kept, points[one].price, window, width)
+            trade(table, curves, message_j, budget_j, kept, point.price, window, width)
             now = gain_of_all(table, curves, kept)
             if now > captured:
-                best, captured, found = kept, now, points[one].price
+                best, captured, found = kept, now, point.price
                 improved = True
         if not improved:
             break
@@ -134,6 +137,16 @@ def _whole_counts(table: EnergyTable, lines: Lines, chosen: Integers, counts: In
             whole = lines.first[chosen[layer]] == 0
             kept[layer] = table.parameters[layer] if whole else counts[chosen[layer]]
     return kept
+
+
+@compiled
+def _rounded_up(table: EnergyTable, lines: Lines) -> float:
+    """What whole bytes can cost over the lines: one each in every layer that has a line."""
+    rounded_j = 0.0
+    for layer in range(table.byte_j.size):
+        if lines.offsets[layer] < lines.offsets[layer + 1]:
+            rounded_j += table.byte_j[layer]
+    return rounded_j
 
 
 @compiled

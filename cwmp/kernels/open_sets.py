@@ -152,18 +152,36 @@ def propose(
 
 
 @compiled
-def lines_for(lines: Lines, forms: Forms, combination: Integers) -> Lines:
-    """One line for each layer that *combination* opens, as far as it reaches."""
+def lines_for(lines: Lines, forms: Forms, combination: Integers, exact: bool) -> Lines:
+    """The lines of the layers that *combination* opens, each in its form.
+
+    One line a layer, as far as it reaches; or, *exact*, all lines of that form.
+    """
     layers = combination.size
     offsets = np.zeros(layers + 1, np.int64)
-    picked = np.empty(layers, np.int64)
+    picked = np.empty(lines.first.size, np.int64)
     number = 0
     for layer in range(layers):
         line = forms.line[layer, combination[layer]]
-        if line >= 0:
+        if line >= 0 and exact and combination[layer] == SPARSE:
+            for other in range(lines.offsets[layer], lines.offsets[layer + 1]):
+                if lines.first[other] > 0:
+                    picked[number] = other
+                    number += 1
+        elif line >= 0:
             picked[number] = line
             number += 1
         offsets[layer + 1] = number
     picked = picked[:number]
-    first, last = lines.reach_first[picked], lines.reach_last[picked]
-    return Lines(offsets, lines.fixed_j[picked], lines.slope_j[picked], first, last, first, last)
+    reach_first, reach_last = lines.reach_first[picked], lines.reach_last[picked]
+    first = lines.first[picked] if exact else reach_first
+    last = lines.last[picked] if exact else reach_last
+    return Lines(
+        offsets,
+        lines.fixed_j[picked],
+        lines.slope_j[picked],
+        first,
+        last,
+        reach_first,
+        reach_last,
+    )

@@ -19,6 +19,8 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.lagrangian import Curves
 from cwmp.kernels.reference import Integers
 
+_BYTE = 8
+
 
 @compiled
 def known(curves: Curves, layer: int) -> int:
@@ -47,31 +49,41 @@ def gain_of_all(table: EnergyTable, curves: Curves, kept: Integers) -> float:
 
 
 @compiled
+def _entry_energy(table: EnergyTable, curves: Curves, layer: int, k: int) -> float:
+    """Joules of an entry after *k*, as a mean over eight: index bits make whole bytes together."""
+    more = min(_BYTE, known(curves, layer) - k)
+    return (layer_energy(table, layer, k + more) - layer_energy(table, layer, k)) / more
+
+
+@compiled
 def _density(table: EnergyTable, curves: Curves, layer: int, k: int, left_j: float) -> float:
     """g^2 a joule of one entry more than *k* in an open layer; 0 where there is or fits none."""
     if k == 0 or k >= known(curves, layer):
         return 0.0
-    more_j = layer_energy(table, layer, k + 1) - layer_energy(table, layer, k)
+    if not layer_energy(table, layer, k + 1) - layer_energy(table, layer, k) <= left_j:
+        return 0.0
     start = curves.offsets[layer] + k
     gain = curves.gains[start + 1] - curves.gains[start]
-    if not more_j <= left_j:
-        return 0.0
-    return gain / more_j if more_j > 0 else np.inf
+    entry_j = _entry_energy(table, curves, layer, k)
+    return gain / entry_j if entry_j > 0 else np.inf
 
 
 @compiled
 def _longest(
     table: EnergyTable, curves: Curves, layer: int, k: int, left_j: float, density: float
 ) -> int:
-    """The largest count from *k* on that *left_j* pays, of entries of at least *density*."""
+    """The largest count from *k* on that *left_j* pays, of entries of at least *density*.
+
+    The first one more is taken whatever its density, if it can be paid.
+    """
     now_j, start, low = layer_energy(table, layer, k), curves.offsets[layer], k
     high, step = known(curves, layer), 1
     while low < high:  # doubling, then halving
         middle = min(low + step, high)
         more_j = layer_energy(table, layer, middle) - now_j
-        entry_j = layer_energy(table, layer, middle) - layer_energy(table, layer, middle - 1)
+        entry_j = _entry_energy(table, curves, layer, middle - 1)
         gain = curves.gains[start + middle] - curves.gains[start + middle - 1]
-        if more_j <= left_j and gain >= density * entry_j:
+        if more_j <= left_j and (middle == k + 1 or gain >= density * entry_j):
             low = middle
             step *= 2
         else:
@@ -84,21 +96,26 @@ def _longest(
 def repair(
     table: EnergyTable, curves: Curves, message_j: float, budget_j: float, kept: Integers
 ) -> None:
-    """Drop the entries of least g^2 a joule until *kept* fits; closes layers if need be."""
+    """Make *kept* fit: whole where that is cheaper, then without what buys least for its joules.
+
+    Takes one entry at a time, or a whole layer.
+    """
+    for layer in range(kept.size):
+        if kept[layer] > 0:
+            spent_j = sparse_energy(table, layer, kept[layer])
+            if dense_energy(table, layer) < spent_j:
+                kept[layer] = table.parameters[layer]
     while message_energy(table, message_j, kept) > budget_j:
         worst, least = -1, np.inf
         for layer in range(kept.size):
             k = kept[layer]
-            if k == 0:
-                continue
-            fewer = k - 1 if k <= known(curves, layer) else 0
-            saved_j = layer_energy(table, layer, k) - layer_energy(table, layer, fewer)
-            lost = gain_of(table, curves, layer, k) - gain_of(table, curves, layer, fewer)
-            density = lost / saved_j if saved_j > 0 else 0.0
-            if density < least:
-                worst, least = layer, density
-        k = kept[worst]
-        kept[worst] = k - 1 if k <= known(curves, worst) else 0
+            if k > 0:
+                fewer = k - 1 if k <= known(curves, layer) else 0
+                saved_j = layer_energy(table, layer, k) - layer_energy(table, layer, fewer)
+                lost = gain_of(table, curves, layer, k) - gain_of(table, curves, layer, fewer)
+                if worst < 0 or lost < least * saved_j:
+                    worst, least = layer, lost / saved_j
+        kept[worst] = kept[worst] - 1 if kept[worst] <= known(curves, worst) else 0
 
 
 @compiled
@@ -115,15 +132,12 @@ def fill(
         best = np.argmax(density)
         if density[best] <= 0:
             break
-        first, density[best] = density[best], 0.0
-        rival = density.max()
-        before = kept[best]
-        kept[best] = _longest(table, curves, best, kept[best], left_j, min(rival, first))
-        while kept[best] > before and message_energy(table, message_j, kept) > budget_j:
-            kept[best] -= 1
-        if kept[best] > before:
-            left_j = budget_j - message_energy(table, message_j, kept)
-            density[best] = _density(table, curves, best, kept[best], left_j)
+        density[best] = 0.0
+        before, rival = kept[best], density.max()
+        kept[best] = _longest(table, curves, best, before, left_j, rival)
+        left_j -= layer_energy(table, best, kept[best]) - layer_energy(table, best, before)
+        density[best] = _density(table, curves, best, kept[best], left_j)
+    repair(table, curves, message_j, budget_j, kept)  # the sum may be an ulp over
     while _open_one(table, curves, message_j, budget_j, kept):
         pass
 
