@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.codec import decode, encode
-from cwmp.payload import PayloadLayout
+from cwmp.payload import ValueType
 from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.base import Selector
 from cwmp.selectors.updates import AnyUpdate, as_array
+from cwmp.wire.values import as_sent
 from profiler.errors import LayerMismatchError, UpdateError
 
 SentValues = Callable[[LayerSelection], NDArray[Any]]
@@ -157,19 +157,18 @@ class ErrorFeedback:
         return values
 
 
-def as_received(layout: PayloadLayout) -> SentValues | None:
-    """The values as `cwmp.codec` delivers them; ``None`` where float32 arrives as it is.
+def as_received(value_type: ValueType) -> SentValues | None:
+    """The values as a payload of *value_type* delivers them; ``None`` where all of each arrives.
 
-    Pass it as the *sent_values* of `ErrorFeedback`, so that what a smaller type loses waits.
+    Pass it as the *sent_values* of `ErrorFeedback`, so that what a shorter type loses waits.
+
+    >>> layer = LayerSelection("w", (1,), np.array([0]), np.array([0.1], dtype=np.float32))
+    >>> as_received("float16")(layer).tolist()
+    [0.0999755859375]
     """
-    if layout.value_type in ("float32", "float64"):
+    if value_type in ("float32", "float64"):
         return None
-
-    def received(layer: LayerSelection) -> NDArray[Any]:
-        (arrived,) = decode(encode([layer], layout), layout).layers
-        return arrived.values[layer.indices] if layer.form == "dense" else arrived.values
-
-    return received
+    return lambda layer: as_sent(layer, value_type).values
 
 
 def _on_its_own(selection: Selection, arrays: _Arrays) -> Selection:

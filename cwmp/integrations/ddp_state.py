@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from cwmp.budget import Budget
 from cwmp.codec import encode
 from cwmp.feedback import ErrorFeedback, as_received
 from cwmp.integrations.exchange import Outcome
+from cwmp.integrations.prices import prices_of
 from cwmp.payload import PayloadLayout, ValueType
 from cwmp.selectors import CostWeighted
 from cwmp.selectors.base import Selector
@@ -84,7 +85,8 @@ class CwmpState:
         if start_after < 0:
             raise InputError(f"start_after is {start_after}; dense rounds are 0 or more")
         module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        self.costs = _costs_of(module, prepared(costs), value_type)
+        shapes = {layer.name: layer.shape for layer in layers_of(module)}
+        self.costs = prices_of(PayloadLayout(shapes, value_type=value_type), prepared(costs))
         self.budget = Budget.parse(budget) if isinstance(budget, str) else budget
         self.budget_j = self.budget.joules(self.costs.dense_j)
         self.costs.check_budget(self.budget_j)
@@ -183,7 +185,7 @@ class CwmpState:
         layout = PayloadLayout({x.name: x.shape for x in layers}, value_type=self.value_type)
         costs = SelectionCosts(layers, self.costs.message_j)
         share = SelectionCosts(layers).dense_j / SelectionCosts(self.costs.layers).dense_j
-        feedback = ErrorFeedback(self.rule(costs), as_received(layout))
+        feedback = ErrorFeedback(self.rule(costs), as_received(self.value_type))
         feedback.load_state_dict(
             {n: self._waiting.pop(n, zeros) for n, zeros in self._zeros(layers).items()}
         )
@@ -207,20 +209,3 @@ class CwmpState:
         self.bytes_sent += len(payload)
         self.energy_j += selection.energy_j
         return Outcome(payload)
-
-
-def _costs_of(module: nn.Module, costs: SelectionCosts, value_type: ValueType) -> SelectionCosts:
-    """The prices of what trains in *module*, for values of the wire's type."""
-    layers = layers_of(module)
-    layout = PayloadLayout({layer.name: layer.shape for layer in layers}, value_type=value_type)
-    priced = {layer.name: layer for layer in costs.layers}
-    kept = []
-    for layer in layers:
-        price = priced.get(layer.name)
-        if price is None or tuple(price.shape) != layer.shape:
-            known = "no price" if price is None else f"a price for shape {tuple(price.shape)}"
-            raise LayerMismatchError(
-                f"layer {layer.name!r} of shape {layer.shape} has {known}: use costs of this model"
-            )
-        kept.append(replace(price, value_bytes=layout.value_bytes))
-    return SelectionCosts(tuple(kept), costs.message_j)

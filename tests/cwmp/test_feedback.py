@@ -16,7 +16,6 @@ from cwmp import (
     Dense,
     ErrorFeedback,
     LayerSelection,
-    PayloadLayout,
     RandomK,
     Selection,
     SelectionCosts,
@@ -114,8 +113,7 @@ def test_dense_sends_all_and_keeps_its_values_though_the_residual_is_zeroed() ->
 
 
 def test_what_a_short_value_type_loses_waits() -> None:
-    layout = PayloadLayout(SHAPES, value_type="float16")
-    feedback = ErrorFeedback(CostWeighted(COSTS), sent_values=as_received(layout))
+    feedback = ErrorFeedback(CostWeighted(COSTS), sent_values=as_received("float16"))
     update = _update(5)
     selection = feedback.select(update, 0.5 * COSTS.dense_j)
     waiting = feedback.state_dict()
@@ -126,7 +124,7 @@ def test_what_a_short_value_type_loses_waits() -> None:
         assert np.array_equal(rest, layer.values - arrived)
         lost += np.count_nonzero(rest)
     assert lost > 0
-    assert as_received(PayloadLayout(SHAPES)) is None
+    assert as_received("float32") is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -188,8 +186,7 @@ def test_a_refused_update_leaves_the_residual_as_it_was(case: str, first: bool) 
 
 
 def test_a_value_that_no_receiver_can_read_is_refused_before_anything_is_forgotten() -> None:
-    layout = PayloadLayout(SHAPES, value_type="float16")
-    feedback = ErrorFeedback(CostWeighted(COSTS), sent_values=as_received(layout))
+    feedback = ErrorFeedback(CostWeighted(COSTS), sent_values=as_received("float16"))
     feedback.select(_update(0), 20.0)
     before = feedback.state_dict()
     with pytest.raises(UpdateError, match="beyond float16"):
