@@ -73,7 +73,7 @@ def solve(
     dual = minimise(curves, lines, False, spendable_j, total / spendable_j, 1e-10)
     bound, certified = certify(table, curves, lines, spendable_j, dual.price)
 
-    window, width = (8, 128) if gains.size <= _SMALL else (3, 32)
+    window, width, enough = (8, 128, 1e-12) if gains.size <= _SMALL else (3, 32, 1e-6)
     captured = 0.0
     for seed in range(3):
         if seed == 0:
@@ -82,7 +82,7 @@ def solve(
             kept = _threshold_counts(curves, table, lines, seed == 1, message_j, budget_j)
         repair(table, curves, message_j, budget_j, kept)
         fill(table, curves, message_j, budget_j, kept)
-        trade(table, curves, message_j, budget_j, kept, dual.price, window, width)
+        trade(table, curves, message_j, budget_j, kept, dual.price, window, width, enough)
         if gain_of_all(table, curves, kept) > captured:
             best, captured = kept, gain_of_all(table, curves, kept)
 
@@ -93,7 +93,7 @@ def solve(
         for layer in range(totals.size):
             value += forms.worth[layer].max()
         gap = min(value, bound) - captured
-        if gap <= 1e-12 * captured:
+        if gap <= enough * captured:
             break
         combinations, _free = propose(forms, price, spendable_j, value - captured, width)
         number = min(combinations.shape[0], _PRICED)
@@ -107,7 +107,7 @@ def solve(
             if point.fits:
                 values[one] = point.value
         for one in np.argsort(-values, kind="mergesort"):
-            if values[one] <= captured:
+            if values[one] <= captured * (1 + enough):
                 break
             chosen = lines_for(lines, forms, combinations[one], True)
             roundable_j = spendable_j - _rounded_up(table, chosen)
@@ -117,7 +117,7 @@ def solve(
             kept = _whole_counts(table, chosen, point.lines, point.counts)
             repair(table, curves, message_j, budget_j, kept)
             fill(table, curves, message_j, budget_j, kept)
-            trade(table, curves, message_j, budget_j, kept, point.price, window, width)
+            trade(table, curves, message_j, budget_j, kept, point.price, window, width, enough)
             now = gain_of_all(table, curves, kept)
             if now > captured:
                 best, captured, found = kept, now, point.price

@@ -21,13 +21,14 @@ def trade(
     price: float,
     window: int,
     width: int,
+    enough: float,
 ) -> None:
     """Trade single entries between open layers for the best use of the whole budget.
 
     Dynamic programming over the open layers, each within *window* of its count: of two partial
     sums the one that spends no less and captures no more is dropped, and so is what cannot
     beat *kept* even if the rest of the budget buys at *price*; of the others the *width*
-    that give up least are kept.
+    that give up least are kept. Nothing is done where no trade could win the share *enough*.
     """
     layers = kept.size
     low, high = kept.copy(), kept.copy()
@@ -47,7 +48,7 @@ def trade(
             base_j += layer_energy(table, layer, kept[layer])
             fixed_gain += gain_of(table, curves, layer, kept[layer])
     gap = price * (budget_j - base_j) + best_rest + fixed_gain - captured
-    if not gap > 1e-12 * captured:
+    if not gap > enough * captured:
         return
     traded = np.flatnonzero(high > low)
     span = 2 * window + 1
