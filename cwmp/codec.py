@@ -113,7 +113,7 @@ def _layer_parts(number: int, layer: LayerSelection, layout: PayloadLayout) -> I
         values[indices] = kept
     else:
         index = smallest_code(indices, parameters)
-        yield PartHeader(number, values.size, index.code, *index.parameters).to_bytes()
+        yield index.header(number, values.size).to_bytes()
         yield index.to_bytes()
     if scale is not None:
         yield scale.astype("<f4").tobytes()

@@ -62,6 +62,22 @@ def parameter_of(positions: Positions, n: int) -> tuple[int, int]:
 
 
 @compiled
+def survey(positions: Positions, n: int) -> tuple[int, int, int]:
+    """(b, bits, runs) of *positions*, at least one; bits is -1 if they do not `ascends`.
+
+    Runs are maximal: p_i + 1 = p_(i+1) within one.
+    """
+    if not ascends(positions, n):
+        return 0, -1, 0
+    before, after = positions[:-1], positions[1:]
+    runs = 1
+    for i in range(after.size):
+        runs += after[i] != before[i] + 1
+    b, bits = parameter_of(positions, n)
+    return b, bits, runs
+
+
+@compiled
 def _quotients(positions: Positions, b: int) -> tuple[np.int64, np.int64, np.int64]:
     """S_b, S_(b+1), S_(b+2); the gaps add up to less than 2^31."""
     first = np.uint32(positions[0])
@@ -84,16 +100,26 @@ def _quotients(positions: Positions, b: int) -> tuple[np.int64, np.int64, np.int
 def pack(positions: Positions, b: int, words: Words) -> None:
     """Write the code of *positions* into *words*, zero and long enough."""
     k = positions.size
+    if k == 0:
+        return
     if b > 0:
         _pack_fields(positions, b, words)
-    shift = np.uint64(b)
-    place = np.int64(k * b - 1)
+    shift, six, low_six = np.uint64(b), np.uint64(6), np.uint64(63)
+    after = np.uint64(k * b)  # the place after the last one written
+    at = after >> six
+    word = words[at]
     previous = np.int64(-1)
     for i in range(k):
         position = np.int64(positions[i])
-        place += np.int64(np.uint64(position - previous - 1) >> shift) + 1
+        place = after + (np.uint64(position - previous - 1) >> shift)
         previous = position
-        words[np.uint64(place) >> np.uint64(6)] |= _ONE << (np.uint64(place) & np.uint64(63))
+        after = place + _ONE
+        if place >> six != at:
+            words[at] = word
+            word = _ZERO
+            at = place >> six
+        word |= _ONE << (place & low_six)
+    words[at] = word
 
 
 @compiled
@@ -128,31 +154,32 @@ def unpack(words: Words, bits: int, b: int, n: int, positions: Positions) -> int
     start = k * b
     if start + k > bits:
         return -1
-    last_word = (bits - 1) >> 6
-    shift = np.uint64(b)
+    shift, six, low_six = np.uint64(b), np.uint64(6), np.uint64(63)
+    last_word = np.uint64(bits - 1) >> six
     mask = (_ONE << shift) - _ONE
-    at = start >> 6
-    word = words[at] >> np.uint64(start & 63) << np.uint64(start & 63)
-    place = np.int64(0)
-    position = np.int64(0)
-    fields = np.int64(0)
-    field_at = np.uint64(0)
+    at = np.uint64(start) >> six
+    skipped = np.uint64(start) & low_six
+    word = words[at] >> skipped << skipped
+    word_start = np.int64(at << six) - start
+    field_at = _ZERO
+    place, fields, position = np.int64(0), np.int64(0), np.int64(0)
     for i in range(k):
-        while word == _ZERO:
-            at += 1
-            if at > last_word:
-                return -1
-            word = words[at]
-        place = np.int64((at << 6) + trailing_zeros(word))
+        if word == _ZERO:
+            while word == _ZERO:
+                at += _ONE
+                if at > last_word:
+                    return -1
+                word = words[at]
+            word_start = np.int64(at << six) - start
+        place = word_start + np.int64(trailing_zeros(word))
         word &= word - _ONE
         if b > 0:
-            index = field_at >> np.uint64(6)
-            offset = field_at & np.uint64(63)
-            pair = words[index] >> offset | words[index + _ONE] << _ONE << (np.uint64(63) - offset)
-            fields += np.int64(pair & mask)
+            field_word, offset = field_at >> six, field_at & low_six
+            higher = words[field_word + _ONE] << _ONE << (low_six - offset)
+            fields += np.int64((words[field_word] >> offset | higher) & mask)
             field_at += shift
-        position = np.int64((place - start - i) << b) + fields + i
+        position = np.int64((place - i) << b) + fields + i
         positions[i] = position
-    if place >= bits or position >= n:
+    if start + place >= bits or position >= n:
         return -1
-    return int(place) + 1
+    return int(start + place) + 1

@@ -28,16 +28,6 @@ def missing_from(positions: Positions, missing: Positions) -> None:
 
 
 @compiled
-def count_runs(positions: Positions) -> int:
-    """How many maximal runs *positions*, at least one, are made of."""
-    before, after = positions[:-1], positions[1:]
-    runs = 1
-    for i in range(after.size):
-        runs += after[i] != before[i] + 1
-    return runs
-
-
-@compiled
 def split_runs(positions: Positions, missing: Positions, last: Positions) -> None:
     """Fill *missing* and *last*, of one entry a run."""
     run = -1

@@ -1,4 +1,4 @@
-"""Float32 to the short value types of a payload, one pass each."""
+"""The values of a payload: whether they are finite, and float32 to the short types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwmp.kernels.jit import compiled
+
+
+@compiled
+def all_finite(values: NDArray[np.floating]) -> bool:
+    """Whether none of *values* is NaN or infinite; float32 or float64."""
+    wrong = 0
+    for i in range(values.size):
+        wrong |= values[i] - values[i] != 0
+    return wrong == 0
 
 
 @compiled

@@ -76,11 +76,15 @@ class Reader:
         Raises:
             PayloadError: fewer are left.
         """
-        if count > self.left:
-            raise PayloadError(f"payload ends {count - self.left} bytes short of {what}")
-        taken = self.view[self.position : self.position + count]
+        taken = self.ahead(count)
+        if len(taken) < count:
+            raise PayloadError(f"payload ends {count - len(taken)} bytes short of {what}")
         self.position += count
         return taken
+
+    def ahead(self, count: int) -> memoryview:
+        """The next *count* bytes, or what is left, without moving past them."""
+        return self.view[self.position : self.position + count]
 
     def part_header(self) -> PartHeader:
         """The header of the next part.

@@ -28,10 +28,10 @@ _INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 class Stream(NamedTuple):
-    """An ascending sequence below *limit*, and the Rice code that is best for it."""
+    """An ascending sequence, its best Rice parameter, and the bits of that code."""
 
     positions: Indices
-    parameter: int
+    b: int
     bits: int
 
     @property
@@ -44,25 +44,25 @@ class IndexCode(NamedTuple):
 
     Attributes:
         code: `KEPT`, `MISSING` or `RUNS`.
-        parameters: b of the first stream and of the second, 0 where there is none.
         size: bytes that the code takes.
         streams: what is written, one after the other, each filled up to whole bytes.
     """
 
     code: int
-    parameters: tuple[int, int]
     size: int
     streams: tuple[Stream, ...]
 
-    def to_bytes(self) -> bytes:
-        parts: list[bytes | memoryview] = []
-        if self.code == RUNS:
-            parts.append(np.array(self.streams[0].positions.size, _COUNT).tobytes())
-        for stream in self.streams:
-            words = np.zeros((stream.bits + 63) >> 6, dtype=np.uint64)
-            rice.pack(stream.positions, stream.parameter, words)
-            parts.append(words.view(np.uint8)[: stream.size].data)
-        return b"".join(parts)
+    def header(self, number: int, entries: int) -> PartHeader:
+        """The layer's header."""
+        second = self.streams[1].b if self.code == RUNS else 0
+        return PartHeader(number, entries, self.code, self.streams[0].b, second)
+
+    def to_bytes(self) -> memoryview | bytes:
+        written = [_packed(stream) for stream in self.streams]
+        if self.code != RUNS:
+            return written[0]
+        count = np.array(self.streams[0].positions.size, _COUNT)
+        return b"".join((count.tobytes(), *written))
 
 
 def checked_indices(indices: Indices, parameters: int, where: str) -> Indices:
@@ -82,13 +82,13 @@ def checked_indices(indices: Indices, parameters: int, where: str) -> Indices:
 
 def smallest_code(indices: Indices, parameters: int) -> IndexCode:
     """The smallest code of *indices*, which have been checked, of a layer of n *parameters*."""
+    b, bits, count = rice.survey(indices, parameters)
     k = indices.size
-    best = _code(KEPT, _stream(indices, parameters))
+    best = _code(KEPT, Stream(indices, b, bits))
     if 2 * k > parameters:
         missing = np.empty(parameters - k, dtype=np.int32)
         runs.missing_from(indices, missing)
         best = min(best, _code(MISSING, _stream(missing, parameters)), key=_size)
-    count = runs.count_runs(indices)
     if _MEAN_RUN * count <= k:
         before, last = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.int32)
         runs.split_runs(indices, before, last)
@@ -106,19 +106,19 @@ def read_indices(
         PayloadError: truncated, out of range, or not what an encoder writes for these indices.
     """
     start, k = reader.position, header.entries
-    if header.code == RUNS:
+    if header.code == KEPT:
+        indices = _read_stream(reader, header.b, k, parameters, where)
+    elif header.code == RUNS:
         indices = _read_runs(reader, header, parameters, where)
     elif header.code == MISSING and 2 * k > parameters:
         missing = _read_stream(reader, header.b, parameters - k, parameters, where)
         indices = np.empty(k, dtype=np.int32)
         runs.missing_from(missing, indices)
-    elif header.code == KEPT:
-        indices = _read_stream(reader, header.b, k, parameters, where)
+        del missing
     else:
         raise PayloadError(f"payload has index code {header.code} for {k} entries of {where}")
     best = smallest_code(indices, parameters)
-    written = (header.code, (header.b, header.b_lengths), reader.position - start)
-    if written != (best.code, best.parameters, best.size):
+    if best.header(header.number, k) != header or best.size != reader.position - start:
         raise PayloadError(f"payload has an index code of {where} that is not the smallest")
     return indices
 
@@ -141,18 +141,18 @@ def _read_runs(
 
 def _read_stream(reader: Reader, b: int, count: int, limit: int, where: str) -> NDArray[np.int32]:
     """*count* ascending positions below *limit*, and the reader past them."""
-    least_bits = count * (b + 1)
+    least_bits, left = count * (b + 1), reader.left
     if count > limit or b > rice.MAX_PARAMETER or least_bits > limit:
         raise PayloadError(f"payload has indices of {where} that no encoder writes with b = {b}")
-    if (least_bits + 7) >> 3 > reader.left:
+    if least_bits > 8 * left:
         raise PayloadError(f"payload ends within the indices of {where}")
     positions = np.empty(count, dtype=np.int32)
     if not count:
         return positions
-    most_bits = min(least_bits + ((limit - count) >> b), limit, 8 * reader.left)
-    view = reader.view[reader.position : reader.position + ((most_bits + 7) >> 3)]
+    most_bits = min(least_bits + ((limit - count) >> b), limit, 8 * left)
+    ahead = reader.ahead((most_bits + 7) >> 3)
     words = np.zeros(((most_bits + 63) >> 6) + 1, dtype=np.uint64)
-    words.view(np.uint8)[: len(view)] = view
+    words.data.cast("B")[: len(ahead)] = ahead
     bits = rice.unpack(words, most_bits, b, limit, positions)
     if bits < 0:
         raise PayloadError(f"payload has indices of {where} that are cut short or out of range")
@@ -162,14 +162,19 @@ def _read_stream(reader: Reader, b: int, count: int, limit: int, where: str) -> 
     return positions
 
 
+def _packed(stream: Stream) -> memoryview:
+    words = np.zeros((stream.bits >> 6) + 1, dtype=np.uint64)
+    rice.pack(stream.positions, stream.b, words)
+    return words.data.cast("B")[: stream.size]
+
+
 def _stream(positions: Indices, limit: int) -> Stream:
     return Stream(positions, *rice.parameter_of(positions, limit))
 
 
 def _code(code: int, *streams: Stream) -> IndexCode:
-    size = sum(stream.size for stream in streams) + (_COUNT.itemsize if code == RUNS else 0)
-    second = streams[1].parameter if len(streams) > 1 else 0
-    return IndexCode(code, (streams[0].parameter, second), size, streams)
+    size = sum([stream.size for stream in streams])
+    return IndexCode(code, size + (_COUNT.itemsize if code == RUNS else 0), streams)
 
 
 def _size(code: IndexCode) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.kernels.values import quantise, round_to_bfloat16
+from cwmp.kernels.values import all_finite, quantise, round_to_bfloat16
 from cwmp.payload import SCALE_BYTES, VALUE_BYTES, ValueType
 from cwmp.selection import LayerSelection
 from cwmp.wire.header import Reader
@@ -34,6 +34,11 @@ _WIRE: dict[ValueType, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
 }
+_THROUGH: dict[ValueType, np.dtype[Any]] = {
+    "int8": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.float32),
+}
+_KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def as_sent(layer: LayerSelection, value_type: ValueType) -> LayerSelection:
@@ -61,11 +66,12 @@ def to_wire(
     Raises:
         UpdateError: a value is NaN, infinite or too large for *value_type*.
     """
-    short = value_type in ("int8", "bfloat16")
-    with np.errstate(over="ignore", invalid="ignore"):
-        target = np.dtype(np.float32) if short else _WIRE[value_type]
-        numbers = np.asarray(values, dtype=target, order="C")
-    sound = bool(np.isfinite(numbers).all())
+    target = _THROUGH.get(value_type, _WIRE[value_type])
+    numbers = np.asarray(values, order="C")
+    if numbers.dtype != target:
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers = numbers.astype(target)
+    sound = _all_finite(numbers)
     scale, written = None, numbers
     if sound and value_type == "bfloat16":
         written = np.empty(numbers.shape, dtype=np.uint16)
@@ -94,9 +100,15 @@ def read_values(
     if value_type == "int8" and written.min(initial=0) < -127:
         raise PayloadError(f"payload holds -128 in {where}, which no encoder writes")
     values = _from_wire(written, value_type, scale)
-    if not np.isfinite(values).all():
+    if not _all_finite(values):
         raise PayloadError(f"payload holds NaN or infinity in {where}")
     return values
+
+
+def _all_finite(numbers: NDArray[np.floating]) -> bool:
+    if numbers.dtype in _KERNEL_TYPES:
+        return all_finite(numbers.reshape(-1))
+    return bool(np.isfinite(numbers).all())
 
 
 def _read_scale(reader: Reader, where: str) -> np.float32:

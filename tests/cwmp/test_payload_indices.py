@@ -74,7 +74,8 @@ def test_the_code_is_the_smallest_there_is_bit_for_bit(case) -> None:
     positions, n = case
     chosen = smallest_code(positions, n)
     code, parameters, written = _slow_smallest(positions.tolist(), n)
-    assert (chosen.code, chosen.parameters, chosen.size) == (code, parameters, len(written))
+    assert chosen.header(5, 6) == (5, 6, code, *parameters)
+    assert chosen.size == len(written)
     assert chosen.to_bytes() == written
     assert len(written) <= index_bytes(n, positions.size)
 
