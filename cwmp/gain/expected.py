@@ -35,6 +35,8 @@ class Capture:
     @property
     def gain(self) -> float:
         """CWMP's over Top-K's, never below 1: Top-K's prefix is one of CWMP's candidates."""
+        if self.top == 0:
+            return 1.0 if self.weighted == 0 else float("inf")
         return max(1.0, self.weighted / self.top)
 
 

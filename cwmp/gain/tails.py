@@ -171,9 +171,11 @@ def tail_of(distribution: Distribution, costs: SelectionCosts) -> tuple[Tail, st
 
 def _by_layer(update: Mapping[str, Any], costs: SelectionCosts) -> Tail:
     names = [layer.name for layer in costs.layers]
-    for name in {*names} ^ {*update}:
-        holder, lacking = ("costs", "update") if name in names else ("update", "costs")
-        raise LayerMismatchError(f"the {holder} have layer {name!r}, which the {lacking} lack")
+    for name in (*names, *update):
+        if name not in update:
+            raise LayerMismatchError(f"the update lacks layer {name!r}, which the costs have")
+        if name not in names:
+            raise LayerMismatchError(f"the costs have no layer {name!r}, which the update has")
     samples = [Sample(f"layer {name!r}", as_array(name, update[name])) for name in names]
     return _not_zero(PerLayer(samples), len(names))
 
