@@ -1,20 +1,24 @@
-"""Sound messages, and what becomes of them on the way from someone who means harm."""
+"""Sound messages, what becomes of them on the way, and what the decoder makes of that."""
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
-from cwmp.codec import encode
-from cwmp.payload import HEADER_BYTES, PayloadLayout, ValueType
+from cwmp.codec import decode, encode
+from cwmp.payload import HEADER_BYTES, DecodedPayload, PayloadLayout, ValueType
 from cwmp.selection import LayerSelection
+from profiler.errors import PayloadError
 
 SHAPES = {"kept": (5, 9), "whole": (7,), "few": (400,), "runs": (300,), "most": (50,)}
 BUFFERS = {"mean": (3,)}
 _NUMBERS = (0, 1, 2, 3, 4, 7, 31, 32, 44, 45, 46, 127, 128, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
+_PARTICULARS = re.compile(r"0x\w+|b'.*'(?=, )|'[^']*'|-?\d[\d.e+-]*|\bnan\b|-?\binf\b")
 _FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38)
 
 
@@ -69,7 +73,8 @@ def mutated(payload: bytes, numbers: np.random.Generator, others: Sequence[bytes
             case 2:
                 del content[start : start + length]
             case 3:
-                content[start:start] = choice.to_bytes(4, "little") * (1 + length // 4)
+                times = 1000 if choice % 64 == 0 else 1 + length // 4
+                content[start:start] = choice.to_bytes(4, "little") * times
             case 4:
                 content[start : start + 4] = struct.pack("<I", _NUMBERS[choice % len(_NUMBERS)])
             case 5:
@@ -78,3 +83,31 @@ def mutated(payload: bytes, numbers: np.random.Generator, others: Sequence[bytes
                 donor = others[choice % len(others)] if others else bytes(content)
                 content[start : start + length] = donor[start : start + length]
     return bytes(content)
+
+
+def outcome_of(payload: bytes, layout: PayloadLayout) -> str:
+    """What the decoder made of *payload*, without its numbers and names.
+
+    Raises:
+        ValueError: it was accepted although no encoder writes it.
+        BaseException: whatever the decoder raised that is not a `PayloadError`.
+    """
+    try:
+        decoded = decode(payload, layout)
+    except PayloadError as error:
+        return "refused: " + _PARTICULARS.sub("…", str(error))
+    check_decoded(decoded, payload, layout)
+    return "accepted, and it is what the encoder writes"
+
+
+def check_decoded(decoded: DecodedPayload, payload: bytes, layout: PayloadLayout) -> None:
+    """Raise ValueError unless *decoded* is a selection that the encoder writes as *payload*."""
+    for layer in decoded.layers:
+        indices = layer.indices
+        in_range = 0 <= indices[0] <= indices[-1] < prod(layer.shape)
+        if not (in_range and (np.diff(indices) > 0).all() and np.isfinite(layer.values).all()):
+            raise ValueError(f"layer {layer.name!r} is not what a selection holds")
+    if layout.value_type == "int8":  # a scale that is rounded twice may differ in its last bit
+        return
+    if encode(decoded.layers, layout, decoded.buffers) != payload:
+        raise ValueError("the message is not the one that the encoder writes")
