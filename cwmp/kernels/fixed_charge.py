@@ -18,6 +18,9 @@ Nothing here is random, and every count returned has been priced exactly and fit
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 from cwmp.kernels.certificate import certify
@@ -33,8 +36,27 @@ _ROUNDS = 4
 _PRICED = 24
 _SMALL = 4096
 _SEARCHES = 32
-_LOOSE, _TIGHT = 1e-7, 1e-10
+_EXACT, _LOOSE, _TIGHT = 1e-10, 1e-7, 1e-10
 _RANGE = 1e-18
+_LARGEST_POWER = 400
+
+
+class _Problem(NamedTuple):
+    """What is asked, and how hard to look.
+
+    Attributes:
+        window, width: of `trade`; *width* also of `propose`.
+        enough: a share of what is captured that is not worth a search.
+    """
+
+    table: EnergyTable
+    curves: Curves
+    lines: Lines
+    message_j: float
+    budget_j: float
+    window: int
+    width: int
+    enough: float
 
 
 @compiled
@@ -63,69 +85,99 @@ def solve(
         selection within *budget_j* captures more. Whether the bound needed nothing of the
         entries that the curves do not list (it holds either way).
     """
-    curves = Curves(gains, offsets, totals)
-    spendable_j = budget_j - message_j
-    best = np.zeros(totals.size, np.int64)
-    total = totals.sum()
+    spendable_j, total = budget_j - message_j, totals.sum()
     if not (spendable_j > 0 and total > 0):
-        return best, 0.0, max(total, 0.0) * (spendable_j > 0), True
-    lines = lines_of(table, curves, spendable_j)
-    dual = minimise(curves, lines, False, spendable_j, total / spendable_j, 1e-10)
-    bound, certified = certify(table, curves, lines, spendable_j, dual.price)
+        return np.zeros(totals.size, np.int64), 0.0, 0.0, True
+    power = math.frexp(total)[1]
+    if abs(power) > _LARGEST_POWER:  # prices would leave the range of float64
+        scale = 2.0 ** min(max(-power, -1000), 1000)
+        kept, price, bound, certified = _solve(
+            Curves(gains * scale, offsets, totals * scale), table, message_j, budget_j
+        )
+        return kept, price / scale, bound / scale, certified
+    return _solve(Curves(gains, offsets, totals), table, message_j, budget_j)
 
-    window, width, enough = (8, 128, 1e-12) if gains.size <= _SMALL else (3, 32, 1e-6)
-    captured = 0.0
+
+@compiled
+def _solve(
+    curves: Curves, table: EnergyTable, message_j: float, budget_j: float
+) -> tuple[Integers, float, float, bool]:
+    spendable_j = budget_j - message_j
+    lines = lines_of(table, curves, spendable_j)
+    guess = curves.totals.sum() / spendable_j
+    dual = minimise(curves, lines, False, spendable_j, guess, _EXACT)
+    bound, certified = certify(table, curves, lines, spendable_j, dual.price)
+    small = curves.gains.size <= _SMALL
+    window, width, enough = (8, 128, 1e-12) if small else (3, 32, 1e-6)
+    problem = _Problem(table, curves, lines, message_j, budget_j, window, width, enough)
+
+    best, captured = np.zeros(curves.totals.size, np.int64), 0.0
     for seed in range(3):
         if seed == 0:
             kept = _whole_counts(table, lines, dual.lines, dual.counts)
         else:
-            kept = _threshold_counts(curves, table, lines, seed == 1, message_j, budget_j)
-        repair(table, curves, message_j, budget_j, kept)
-        fill(table, curves, message_j, budget_j, kept)
-        trade(table, curves, message_j, budget_j, kept, dual.price, window, width, enough)
-        if gain_of_all(table, curves, kept) > captured:
-            best, captured = kept, gain_of_all(table, curves, kept)
+            kept = _threshold_counts(problem, seed == 1)
+        now = _make_best(problem, kept, dual.price)
+        if now > captured:
+            best, captured = kept, now
 
     price = dual.price
     for _ in range(_ROUNDS):
-        forms = forms_at(curves, lines, price)
-        value = price * spendable_j
-        for layer in range(totals.size):
-            value += forms.worth[layer].max()
-        gap = min(value, bound) - captured
-        if gap <= enough * captured:
+        if bound - captured <= enough * captured:
             break
-        combinations, _free = propose(forms, price, spendable_j, value - captured, width)
-        number = min(combinations.shape[0], _PRICED)
-        values, found = np.full(number, -np.inf), price
-        improved = False
-        prices = np.empty(number)
-        for one in range(number):
-            chosen = lines_for(lines, forms, combinations[one], False)
-            point = minimise(curves, chosen, True, spendable_j, price, _LOOSE)
-            prices[one] = point.price
-            if point.fits:
-                values[one] = point.value
-        for one in np.argsort(-values, kind="mergesort"):
-            if values[one] <= captured * (1 + enough):
-                break
-            chosen = lines_for(lines, forms, combinations[one], True)
-            roundable_j = spendable_j - _rounded_up(table, chosen)
-            point = minimise(curves, chosen, True, roundable_j, prices[one], _TIGHT)
-            if not point.fits:
-                continue
-            kept = _whole_counts(table, chosen, point.lines, point.counts)
-            repair(table, curves, message_j, budget_j, kept)
-            fill(table, curves, message_j, budget_j, kept)
-            trade(table, curves, message_j, budget_j, kept, point.price, window, width, enough)
-            now = gain_of_all(table, curves, kept)
-            if now > captured:
-                best, captured, found = kept, now, point.price
-                improved = True
-        if not improved:
+        kept, now, found = _improve(problem, captured, price)
+        if not now > captured:
             break
-        price = found
+        best, captured, price = kept, now, found
     return best, dual.price, bound, certified
+
+
+@compiled
+def _improve(problem: _Problem, captured: float, price: float) -> tuple[Integers, float, float]:
+    """The best counts over combinations of open layers around *price*.
+
+    Returns:
+        The counts, what they capture (no more than *captured* if nothing better is found), and
+        the price at which they were found.
+    """
+    table, curves, lines = problem.table, problem.curves, problem.lines
+    spendable_j = problem.budget_j - problem.message_j
+    best, found = np.zeros(curves.totals.size, np.int64), price
+    forms = forms_at(curves, lines, price)
+    gap = price * spendable_j - captured
+    for layer in range(best.size):
+        gap += forms.worth[layer].max()
+    combinations = propose(forms, price, spendable_j, gap, problem.width)[:_PRICED]
+    values, prices = np.full(len(combinations), -np.inf), np.zeros(len(combinations))
+    for one in range(len(combinations)):
+        chosen = lines_for(lines, forms, combinations[one], False)
+        point = minimise(curves, chosen, True, spendable_j, price, _LOOSE)
+        prices[one] = point.price
+        if point.fits:
+            values[one] = point.value
+    for one in np.argsort(-values, kind="mergesort"):
+        if values[one] <= captured * (1 + problem.enough):
+            break
+        chosen = lines_for(lines, forms, combinations[one], True)
+        roundable_j = spendable_j - _rounded_up(table, chosen)
+        point = minimise(curves, chosen, True, roundable_j, prices[one], _TIGHT)
+        if not point.fits:
+            point = minimise(curves, chosen, True, spendable_j, prices[one], _TIGHT)
+        kept = _whole_counts(table, chosen, point.lines, point.counts)
+        now = _make_best(problem, kept, point.price)
+        if now > captured:
+            best, captured, found = kept, now, point.price
+    return best, captured, found
+
+
+@compiled
+def _make_best(problem: _Problem, kept: Integers, price: float) -> float:
+    """Make *kept* fit and spend the whole budget; what it then captures."""
+    table, curves, _, message_j, budget_j, window, width, enough = problem
+    repair(table, curves, message_j, budget_j, kept)
+    fill(table, curves, message_j, budget_j, kept)
+    trade(table, curves, message_j, budget_j, kept, price, window, width, enough)
+    return gain_of_all(table, curves, kept)
 
 
 @compiled
@@ -150,15 +202,9 @@ def _rounded_up(table: EnergyTable, lines: Lines) -> float:
 
 
 @compiled
-def _threshold_counts(
-    curves: Curves,
-    table: EnergyTable,
-    lines: Lines,
-    by_size: bool,
-    message_j: float,
-    budget_j: float,
-) -> Integers:
+def _threshold_counts(problem: _Problem, by_size: bool) -> Integers:
     """As many entries as fit over one threshold for all layers, of g^2 or of g^2 / c."""
+    table, curves, lines, message_j, budget_j, _, _, _ = problem
     layers = curves.totals.size
     most, least = np.zeros(layers, np.int64), np.zeros(layers, np.int64)
     weight, high = np.ones(layers), 0.0

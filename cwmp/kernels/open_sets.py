@@ -82,9 +82,7 @@ def _moving(left_j: float, bend_j: float, price: float) -> float:
 
 
 @compiled
-def propose(
-    forms: Forms, price: float, spendable_j: float, gap: float, width: int
-) -> tuple[Integers, Integers]:
+def propose(forms: Forms, price: float, spendable_j: float, gap: float, width: int) -> Integers:
     """Combinations of forms that may come within *gap* of the dual at *price*.
 
     Args:
@@ -92,8 +90,7 @@ def propose(
         width: how many combinations are kept at each layer.
 
     Returns:
-        The combinations, at most *width*, best estimate first; shape (C, L). And the layers
-        whose form is open to question, those of most joules first.
+        The combinations, at most *width*, best estimate first; shape (C, L).
     """
     layers = forms.bend_j.size
     base = np.empty(layers, np.int64)
@@ -148,7 +145,7 @@ def propose(
         for step in range(free.size - 1, -1, -1):
             combinations[one, free[step]] = choices[step, at]
             at = parents[step, at]
-    return combinations, free
+    return combinations
 
 
 @compiled

@@ -129,7 +129,7 @@ def fill(
     for layer in range(layers):
         density[layer] = _density(table, curves, layer, kept[layer], left_j)
     while True:
-        best = np.argmax(density)
+        best = int(np.argmax(density))
         if density[best] <= 0:
             break
         density[best] = 0.0
