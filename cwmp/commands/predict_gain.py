@@ -28,6 +28,10 @@ _EPILOG = """
 cwmp predict-gain costs.json --budget 55% --budget 75%
 cwmp predict-gain costs.json --update update.npz --map map.png
 """
+_ONE_SCALE = (
+    "The layers of a real update differ in scale, which may leave far less to win: give one with "
+    "--update when you have it."
+)
 
 
 @click.command(cls=ExampleCommand, epilog=_EPILOG, no_args_is_help=True)
@@ -98,7 +102,7 @@ def predict_gain(
     if as_json:
         print_json(_document(prices, found))
     else:
-        _print(prices, found)
+        _print(prices, found, real=update is not None)
 
 
 def _draw(prices: CostFile, found: Found) -> bytes:
@@ -109,14 +113,15 @@ def _draw(prices: CostFile, found: Found) -> bytes:
     costs = prepared(prices)
     caption = (
         f"Maps: Laplace-distributed entries, one scale. Right: the {len(costs.layers)} layers of "
-        f"{prices.model}, sparse form alone. Points: {prices.device} ({prices.origin}), by budget "
-        f"in % of the dense cost, with the gain predicted there ({found[0][1].basis})."
+        f"{prices.model}, sparse form alone. Points: {prices.device} ({prices.origin}), by budget, "
+        f"% of the dense cost, and what is predicted there, dense form and bytes included "
+        f"({found[0][1].basis})."
     )
     points = [device_point(costs, gain, budget) for budget, gain in found]
     return draw_map([layer.parameters for layer in costs.layers], points, caption)
 
 
-def _print(prices: CostFile, found: Found) -> None:
+def _print(prices: CostFile, found: Found, *, real: bool) -> None:
     from cwmp.gain.advice import advise
 
     rows = [
@@ -144,6 +149,7 @@ def _print(prices: CostFile, found: Found) -> None:
         "Top-K at equal joules; by c: what the spread of marginal costs gives of it; by fixed: "
         "what fixed costs give."
         + (" Brackets: 95 %, costs varied within their intervals." if intervals else ""),
+        *([] if real else [_ONE_SCALE]),
         "",
         *(f"{budget}: {advise(gain)}" for budget, gain in found),
     ]

@@ -76,7 +76,6 @@ def _panel(axes: Axes, x: Floats, densities: Floats, gain: Floats) -> Any:
     """Filled contours of *gain*, shape (x, densities), with labelled lines."""
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     edges = [1.0, *LEVELS, _BEYOND]
@@ -90,7 +89,7 @@ def _panel(axes: Axes, x: Floats, densities: Floats, gain: Floats) -> Any:
     lines = axes.contour(x, height, gain.T, levels=LEVELS, colors=_INK, linewidths=0.7)
     places = _label_places(x, height, gain)
     for label in axes.clabel(lines, fmt=_times, fontsize=8, inline=False, manual=places):
-        label.set(rotation=0, path_effects=[withStroke(linewidth=2.5, foreground="white")])
+        label.set(rotation=0, bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.9})
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(NullFormatter())
