@@ -47,9 +47,11 @@ class Selection:
         budget_j: what was allowed; ``energy_j <= budget_j`` always.
         captured: sum of g^2 over the kept entries.
         total: sum of g^2 over all entries.
-        bound: an upper limit on what any selection within the budget captures; ``None`` for
-            rules that it does not speak of.
-        price: the price of energy in g^2 per joule at the margin, where the rule has one.
+        bound: an upper limit on what any selection within the budget reaches of the rule's
+            objective, which is `captured` but for (1, 1); ``None`` for rules without one.
+        price: the price of energy, the objective per joule at the margin, where there is one.
+        reached: sum of |g| over the kept entries for (1, 1), whose objective that is; else
+            ``None``.
     """
 
     layers: tuple[LayerSelection, ...]
@@ -59,6 +61,7 @@ class Selection:
     total: float
     bound: float | None = None
     price: float | None = None
+    reached: float | None = None
 
     @property
     def entries(self) -> int:
@@ -67,7 +70,8 @@ class Selection:
 
     @property
     def certificate(self) -> float | None:
-        """captured / bound, 1 when no selection could capture more."""
+        """The objective over its bound, 1 when no selection could reach more."""
         if self.bound is None:
             return None
-        return 1.0 if self.bound == 0 else min(1.0, self.captured / self.bound)
+        reached = self.captured if self.reached is None else self.reached
+        return 1.0 if self.bound == 0 else min(1.0, reached / self.bound)

@@ -62,13 +62,14 @@ def keep(found: Candidates, cut: Cut, threads: int = 1) -> Kept:
     squares = np.zeros(low.size)
     in_parallel([partial(_write, *source, *run, offsets, room, squares) for run in cuts])
     ends = np.zeros(layers + 1, dtype=np.int64)
-    np.cumsum(cut.counts, out=ends[1:])
+    ends[1:] = np.cumsum(per_layer(found, counts, layers))
     return Kept(room.index, room.value, ends, per_layer(found, squares, layers))
 
 
 def per_layer(found: Candidates, amounts: NDArray[Any], layers: int) -> Floats:
     """Amounts of chunks added up by layer, chunk after chunk; shape (layers,)."""
-    return np.bincount(found.chunks.layer, weights=amounts, minlength=layers)
+    sums: Floats = np.bincount(found.chunks.layer, weights=amounts, minlength=layers)
+    return sums
 
 
 def below(found: Candidates, high: Bits, threads: int = 1) -> Candidates:
@@ -85,9 +86,9 @@ def below(found: Candidates, high: Bits, threads: int = 1) -> Candidates:
         [room],
     )
     source = (found.chunks.layer, found.index_at, found.value_at, found.count, high)
-    target = (room, part.index_at, part.value_at, part.count)
+    target = (part.index_at, part.value_at, part.count)
     cuts = runs_of(found.count, _useful(found, threads))
-    in_parallel([partial(_below, *source, *run, *target) for run in cuts])
+    in_parallel([partial(_below, *source, *run, room, *target) for run in cuts])
     return part
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cwmp.kernels import simd
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Floats, Integers, Sources
+from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Floats, Floats32, Integers, Sources
 
 _LINE = simd.LANES
 _FIRST_LINES = 128
@@ -122,7 +122,7 @@ def _bracket(
     """
     sizes = table.parameters
     count = min(_FIRST_LINES, lines.layer.size)
-    scale = _scale(lines, count, sizes)
+    scale = scale_of(lines, count, sizes)
     keys = _falling(_keys(sources, lines, count, weights, 0.0))
     reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
     kept = max(_estimate(keys[:reach], lines, scale), 1.0)
@@ -134,7 +134,7 @@ def _bracket(
     if wanted > count:
         if keys.size and 2 * reach + 16 < keys.size:
             crude = _score(keys[2 * reach + 16])
-        scale = _scale(lines, wanted, sizes)
+        scale = scale_of(lines, wanted, sizes)
         keys = _falling(_keys(sources, lines, wanted, weights, crude))
         reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
     spread = 1 + _DEVIATIONS * _deviation(keys[:reach], lines, scale, weights)
@@ -211,7 +211,7 @@ def _deviation(keys: Integers, lines: Lines, scale: Floats, weights: Floats) -> 
 
 
 @compiled
-def _scale(lines: Lines, count: int, sizes: Integers) -> Floats:
+def scale_of(lines: Lines, count: int, sizes: Integers) -> Floats:
     """How many entries of its layer a sampled entry stands for, with *count* lines read."""
     sampled = np.zeros(sizes.size, dtype=np.int64)
     for line in range(count):
@@ -235,12 +235,8 @@ def _keys(sources: Sources, lines: Lines, count: int, weights: Floats, crude: fl
     old = np.empty(_LINE, dtype=np.float32)
     found = 0
     for line in range(count):
-        layer, start, size = lines.layer[line], lines.start[line], lines.size[line]
-        _gather(sources.kind[layer], sources.address[layer], start, size, values.ctypes.data)
-        if sources.residual[layer] != 0:
-            _gather(FLOAT32, sources.residual[layer], start, size, old.ctypes.data)
-            for lane in range(_LINE):
-                values[lane] += old[lane]
+        layer, size = lines.layer[line], lines.size[line]
+        read_line(sources, lines, line, values, old)
         weight = weights[layer]
         floor = np.float32(crude * weight * (1 - 1e-6))
         for lane in range(size):
@@ -251,6 +247,17 @@ def _keys(sources: Sources, lines: Lines, count: int, weights: Floats, crude: fl
                     keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
                     found += 1
     return keys[:found]
+
+
+@compiled
+def read_line(sources: Sources, lines: Lines, line: int, values: Floats32, old: Floats32) -> None:
+    """The entries of a line, its residual added, into *values*; both arrays hold 16."""
+    layer, start, size = lines.layer[line], lines.start[line], lines.size[line]
+    _gather(sources.kind[layer], sources.address[layer], start, size, values.ctypes.data)
+    if sources.residual[layer] != 0:
+        _gather(FLOAT32, sources.residual[layer], start, size, old.ctypes.data)
+        for lane in range(_LINE):
+            values[lane] += old[lane]
 
 
 @compiled

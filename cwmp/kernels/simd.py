@@ -38,7 +38,7 @@ _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 _MASK = ir.VectorType(_I1, LANES)
 _VOID = ir.VoidType()
 
-_Builder = ir.IRBuilder
+_Builder = Any
 _Value = Any
 _Load = Callable[[_Builder, _Value, _Value, _Value], _Value]
 

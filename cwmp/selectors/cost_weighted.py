@@ -7,17 +7,23 @@ density really takes and the message's own charge in the account.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from costmodels.costfile import CostFile
-from cwmp.kernels.dual import Curve, DualPoint, curves_of, minimise_dual
-from cwmp.kernels.reference import Integers, largest_prefix, layer_weights, score_order
+from cwmp.kernels.reference import layer_weights
 from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.selectors.fit import affordable, longest_prefix, prepared, selection_of
-from cwmp.selectors.updates import AnyUpdate, FlatUpdate, read_update
+from cwmp.selectors.fit import prepared
+from cwmp.selectors.fixed_charge import select_fixed_charge
+from cwmp.selectors.prefix import best_of, select_prefix
+from cwmp.selectors.reading import read_in_place
+from cwmp.selectors.reference import ReferenceCostWeighted
+from cwmp.selectors.search import Search
+from cwmp.selectors.updates import AnyUpdate
 
-_NOISE = 1e-12
+_TIGHT = 1 - 1e-6
 
 
 class CostWeighted:
@@ -27,21 +33,22 @@ class CostWeighted:
     |g|, then to the lower index, so that equal linear costs give Top-K's set exactly.
 
     (2, 1), the default, is greedy for sum g^2 and carries a bound (`cwmp.bounds`) that holds
-    for every selection within the budget. It is the best of several candidates: the longest
-    prefix of the score, which is at most one entry's g^2 short of the best where E_l(k) is
-    linear; Top-K's own selection, so that it never captures less than Top-K; and, where
-    opening a layer has a fixed cost or bytes depend on the density, what the price of energy
-    selects, which is each layer's own best count at the smallest price that fits, with the
-    rest of the budget spent by score in the layers that are open, and the prefix over the
-    layers that are open just below that price. A gap to the bound can remain.
+    for every selection within the budget. Where E_l(k) is linear it is the longest prefix of
+    the score, at most one entry's g^2 short of the best. Where opening a layer has a fixed cost
+    or bytes depend on the density, counts are chosen layer by layer
+    (`cwmp.kernels.fixed_charge`), and a gap to the bound can remain. Top-K's own selection
+    within the budget is a candidate wherever it could be better.
 
-    (1, 1) is the score as the paper is reported, (1, 0) is Top-K. They are prefixes of their
-    order and carry no bound: the one on sum g^2 is not what they aim for ((1, 1) is greedy
-    for sum |g|).
+    (1, 1) is the score as the paper is reported, greedy for sum |g|: its certificate is of
+    that sum. Other exponents are prefixes of their order without a bound; (1, 0) is Top-K.
+
+    Updates are read where they lie, in one pass of `threads` threads, and what is selected does
+    not depend on their number. float64 updates take the slow reference path.
 
     Args:
         costs: a cost file or prepared costs.
         p, q: the exponents; p > 0, q >= 0.
+        threads: of a pass; ``None`` for as many as pay.
 
     Raises:
         InputError: exponents or costs that cannot rank.
@@ -54,12 +61,23 @@ class CostWeighted:
     [('a', [0, 1])]
     """
 
-    def __init__(self, costs: CostFile | SelectionCosts, p: float = 2, q: float = 1) -> None:
+    def __init__(
+        self,
+        costs: CostFile | SelectionCosts,
+        p: float = 2,
+        q: float = 1,
+        *,
+        threads: int | None = None,
+    ) -> None:
         self.costs = prepared(costs)
         self.p = p
         self.q = q
-        marginal_j = np.array([layer.marginal_j for layer in self.costs.layers])
-        self._weights = layer_weights(marginal_j, p, q)
+        self.threads = threads
+        self._marginal_j = np.array([layer.marginal_j for layer in self.costs.layers])
+        self._weights = layer_weights(self._marginal_j, p, q)
+
+    def __repr__(self) -> str:
+        return f"CostWeighted(p={self.p:g}, q={self.q:g}, threads={self.threads})"
 
     @property
     def name(self) -> str:
@@ -70,48 +88,24 @@ class CostWeighted:
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
     ) -> Selection:
         """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
-        flat = read_update(update, self.costs)
+        search = self._search
+        reading = read_in_place(update, search.names, search.shapes)
+        if reading is None:
+            return self._reference.select(update, budget_j)
         self.costs.check_budget(budget_j)
-        order = score_order(flat.magnitudes, flat.layer_of, self._weights)
-        order = affordable(order, flat, self.costs, budget_j)
-        prefix = order[: largest_prefix(order, flat.layer_of, self.costs, budget_j)]
-        if self.p != 2 * self.q:
-            return selection_of(prefix, flat, self.costs, budget_j)
-        curves = curves_of(order, flat.magnitudes, flat.layer_of, self.costs)
-        dual = minimise_dual(curves, self.costs.message_j, budget_j)
-        by_size = score_order(flat.magnitudes, flat.layer_of, np.ones(len(self.costs.layers)))
-        candidates = [prefix, longest_prefix(by_size, flat, self.costs, budget_j)]
-        if not all(layer.is_linear for layer in self.costs.layers):
-            candidates += self._priced(order, flat, curves, dual, budget_j)
-        return _best(
-            [
-                selection_of(kept, flat, self.costs, budget_j, bound=dual.bound, price=dual.price)
-                for kept in candidates
-            ]
-        )
+        if self.p == 2 * self.q and not self.costs.is_linear:
+            return select_fixed_charge(search, reading, budget_j)
+        power = {2.0: 2, 1.0: 1}.get(self.p / self.q if self.q else 0.0)
+        own = select_prefix(search, reading, self._weights, budget_j, power=power)
+        if power != 2 or (own.certificate or 0.0) >= _TIGHT:
+            return own
+        top = select_prefix(search, reading, np.ones_like(self._weights), budget_j)
+        return best_of(own, top)
 
-    def _priced(
-        self,
-        order: Integers,
-        flat: FlatUpdate,
-        curves: list[Curve],
-        dual: DualPoint,
-        budget_j: float,
-    ) -> tuple[Integers, Integers]:
-        """What the price selects, filled up; and the prefix over one layer more at the margin."""
-        layer_of, base = flat.layer_of, dual.counts
-        chosen = np.concatenate([c.ranked[:k] for c, k in zip(curves, base, strict=True)])
-        rest = order[(base > 0)[layer_of[order]] & ~np.isin(order, chosen)]
-        more = largest_prefix(rest, layer_of, self.costs, budget_j, base)
-        wider = order[(dual.overspent > 0)[layer_of[order]]]
-        length = largest_prefix(wider, layer_of, self.costs, budget_j)
-        return np.concatenate((chosen, rest[:more])), wider[:length]
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.costs, self.threads)
 
-
-def _best(selections: list[Selection]) -> Selection:
-    """The selection that captures most; the earlier one unless by more than rounding."""
-    best = selections[0]
-    for selection in selections[1:]:
-        if selection.captured > best.captured * (1 + _NOISE):
-            best = selection
-    return best
+    @cached_property
+    def _reference(self) -> ReferenceCostWeighted:
+        return ReferenceCostWeighted(self.costs, self.p, self.q)

@@ -169,6 +169,11 @@ class SelectionCosts:
         return cls(prices, message_j)
 
     @cached_property
+    def is_linear(self) -> bool:
+        """Whether every layer's E(k) is c k."""
+        return all(layer.is_linear for layer in self.layers)
+
+    @cached_property
     def dense_j(self) -> float:
         """Joules of sending and applying every layer whole: what a budget of 100 % means."""
         spent = [float(x.form_j(x.parameters, x.whole_form)) for x in self.layers]

@@ -83,7 +83,7 @@ def test_a_selection_is_sound_and_never_over_budget(name: str, problem) -> None:
     for layer in selection.layers:
         flat = update[layer.name].reshape(-1)
         assert layer.shape == update[layer.name].shape
-        assert layer.indices.dtype == np.int64
+        assert layer.indices.dtype in (np.int32, np.int64)
         assert layer.indices.size > 0
         assert (np.diff(layer.indices) > 0).all()
         assert layer.values.dtype == flat.dtype
@@ -119,7 +119,7 @@ def test_no_selector_passes_the_bound_and_top_k_never_captures_more(problem) -> 
     for name in SPARSIFIERS:
         assert _select(name, costs, update, budget_j).captured <= bound * (1 + 1e-12)
     weighted = _select("cwmp", costs, update, budget_j)
-    assert weighted.bound == pytest.approx(bound, rel=1e-12)
+    assert weighted.captured <= weighted.bound <= bound * (1 + 1e-12)
     assert weighted.captured >= _select("cwmp:4,2", costs, update, budget_j).captured * (1 - 1e-12)
     top = _select("topk", costs, update, budget_j)
     assert weighted.captured >= top.captured * (1 - 1e-12)

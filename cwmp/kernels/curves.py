@@ -1,0 +1,159 @@
+"""What each layer offers: the gain of its k largest candidates, k = 0, 1, ..., and back again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from cwmp.kernels import simd
+from cwmp.kernels.crossing import Cut
+from cwmp.kernels.jit import compiled
+from cwmp.kernels.scan import ALL_BITS, Bits, Candidates, Floats, Integers
+
+_DIGIT_BITS = 11
+_FEW = 512
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Candidates sorted within their layers.
+
+    Attributes:
+        bits: |g| as bits, each layer's from the largest to the smallest; shape (K,).
+        starts: where each layer's bits start, and K; shape (L + 1,).
+        gains: G_l(0) = 0, ..., G_l(K_l), one layer after another; shape (K + L,).
+        offsets: where each layer's gains start, and their number; shape (L + 1,).
+    """
+
+    bits: Bits
+    starts: Integers
+    gains: Floats
+    offsets: Integers
+
+
+def ranked(found: Candidates, layers: int) -> Ranked:
+    """The candidates of a pass, sorted, with their cumulative g^2 in float64."""
+    bits, starts, gains = _ranked(found.chunks.layer, found.value_at, found.count, layers)
+    return Ranked(bits, starts, gains, starts + np.arange(layers + 1))
+
+
+def cut_of(found: Candidates, order: Ranked, counts: Integers, whole: NDArray[np.bool_]) -> Cut:
+    """The cut that keeps the ``counts[l]`` largest of each layer, ties by position.
+
+    Layers that go out *whole* are not collected entry by entry. Of the others no more is kept
+    than there are candidates.
+    """
+    counts = np.where(whole, counts, np.minimum(counts, np.diff(order.starts)))
+    chunks = found.chunks
+    low, limit = _cut(
+        chunks.layer,
+        found.index_at,
+        found.value_at,
+        found.count,
+        order.bits,
+        order.starts,
+        np.where(whole, 0, counts),
+    )
+    return Cut(low, limit, counts)
+
+
+@compiled
+def _ranked(
+    chunk_layer: Integers, value_at: Integers, count: Integers, layers: int
+) -> tuple[Bits, Integers, Floats]:
+    starts = np.zeros(layers + 1, dtype=np.int64)
+    for chunk in range(count.size):
+        starts[chunk_layer[chunk] + 1] += count[chunk]
+    for layer in range(layers):
+        starts[layer + 1] += starts[layer]
+    bits = np.empty(starts[layers], dtype=np.uint32)
+    place = 0
+    for chunk in range(count.size):
+        raw = carray(simd.pointer_uint32(value_at[chunk]), (count[chunk],))
+        for slot in range(count[chunk]):
+            bits[place + slot] = raw[slot] & np.uint32(0x7FFFFFFF)
+        place += count[chunk]
+    other = np.empty_like(bits)
+    gains = np.empty(bits.size + layers, dtype=np.float64)
+    value = np.empty(1, dtype=np.uint32)
+    view = value.view(np.float32)
+    for layer in range(layers):
+        begin, end = starts[layer], starts[layer + 1]
+        sort_falling(bits[begin:end], other[begin:end])
+        gain = 0.0
+        gains[begin + layer] = 0.0
+        for rank in range(begin, end):
+            value[0] = bits[rank]
+            gain += np.float64(view[0]) * np.float64(view[0])
+            gains[rank + layer + 1] = gain
+    return bits, starts, gains
+
+
+@compiled
+def sort_falling(bits: Bits, other: Bits) -> None:
+    """Sort 31-bit numbers from the largest down, in place; *other* is as long, for scratch."""
+    if bits.size <= _FEW:
+        bits.sort()
+        bits[:] = bits[::-1].copy()
+        return
+    digits = 1 << _DIGIT_BITS
+    ends = np.empty(digits + 1, dtype=np.int64)
+    source, target = bits, other
+    for turn in range(3):
+        shift = np.uint32(turn * _DIGIT_BITS)
+        ends[:] = 0
+        for number in source:
+            ends[digits - np.int64((number >> shift) & np.uint32(digits - 1))] += 1
+        for digit in range(digits):
+            ends[digit + 1] += ends[digit]
+        for number in source:
+            digit = digits - 1 - np.int64((number >> shift) & np.uint32(digits - 1))
+            target[ends[digit]] = number
+            ends[digit] += 1
+        source, target = target, source
+    bits[:] = other
+
+
+@compiled
+def _cut(
+    chunk_layer: Integers,
+    index_at: Integers,
+    value_at: Integers,
+    count: Integers,
+    bits: Bits,
+    starts: Integers,
+    counts: Integers,
+) -> tuple[Bits, Integers]:
+    layers = counts.size
+    low = np.full(layers, ALL_BITS, dtype=np.uint32)
+    limit = np.zeros(layers, dtype=np.int64)
+    wanted = np.zeros(layers, dtype=np.int64)
+    for layer in range(layers):
+        begin, end = starts[layer], starts[layer + 1]
+        kept = min(counts[layer], end - begin)
+        if kept == 0:
+            continue
+        last = bits[begin + kept - 1]
+        low[layer] = last
+        if begin + kept < end and bits[begin + kept] == last:
+            low[layer] = last + np.uint32(1)
+            rank = begin + kept - 1
+            while rank >= begin and bits[rank] == last:
+                rank -= 1
+            wanted[layer] = begin + kept - 1 - rank
+    for chunk in range(count.size):
+        layer = chunk_layer[chunk]
+        if wanted[layer] == 0:
+            continue
+        raw = carray(simd.pointer_uint32(value_at[chunk]), (count[chunk],))
+        index = carray(simd.pointer_int32(index_at[chunk]), (count[chunk],))
+        for slot in range(count[chunk]):
+            if (raw[slot] & np.uint32(0x7FFFFFFF)) + np.uint32(1) == low[layer]:
+                wanted[layer] -= 1
+                if wanted[layer] == 0:
+                    limit[layer] = index[slot] + 1
+                    break
+    return low, limit

@@ -1,0 +1,72 @@
+"""Counts of each layer where opening one has a price, over the kernels' candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwmp.kernels.curves import cut_of, ranked
+from cwmp.kernels.energy import dense_forms
+from cwmp.kernels.fixed_charge import solve
+from cwmp.kernels.rehearsal import rehearse
+from cwmp.kernels.scan import ALL_BITS, Bits
+from cwmp.selection import Selection
+from cwmp.selectors.prefix import unaffordable
+from cwmp.selectors.reading import Reading
+from cwmp.selectors.search import Search
+
+_SMALL = 2**17
+_HALF = 2**23
+
+
+def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Selection:
+    """Keep what `cwmp.kernels.fixed_charge.solve` chooses, certified by its bound.
+
+    A small update is ranked whole. Of a large one only what lies above thresholds, guessed from
+    a sample; the solver tells whether an entry below them could matter, and then they fall.
+
+    Raises:
+        BudgetError: the update has entries, but none that the budget pays for.
+        UpdateError: the update holds NaN or inf.
+    """
+    open_weights = search.affordable(np.ones(len(search.names)), budget_j)
+    is_open = np.isfinite(open_weights)
+    low, expected = _thresholds(search, reading, is_open, budget_j)
+    while True:
+        done = search.scan(reading, low, expected)
+        order = ranked(done.found, is_open.size)
+        totals = np.where(is_open, done.total, 0.0)
+        counts, price, bound, listed = solve(
+            order.gains, order.offsets, totals, search.table, search.costs.message_j, budget_j
+        )
+        if listed or (low[is_open] == 1).all():
+            break
+        search.release(done)
+        reading = done.reading
+        low, expected = _halved(low), 2 * expected
+    try:
+        if not totals.any() and done.total.any():
+            raise unaffordable(budget_j)
+        dense = dense_forms(search.table, counts)
+        cut = cut_of(done.found, order, counts, dense)
+        return search.selection(done, cut, budget_j, bound=bound, price=price)
+    finally:
+        search.release(done)
+
+
+def _thresholds(
+    search: Search, reading: Reading, is_open: NDArray[np.bool_], budget_j: float
+) -> tuple[Bits, int]:
+    """Which entries the pass keeps, and about how many."""
+    entries = int(search.table.parameters.sum())
+    if entries <= _SMALL:
+        return np.where(is_open, 1, ALL_BITS).astype(np.uint32), entries
+    return rehearse(
+        reading.sources, search.lines, is_open, search.table, search.costs.message_j, budget_j
+    )
+
+
+def _halved(low: Bits) -> Bits:
+    """Half the magnitude, or all entries that are not zero where that is next to nothing."""
+    halved = np.where(low > 2**28, low.astype(np.int64) - _HALF, 1)
+    return np.where(low == ALL_BITS, ALL_BITS, halved).astype(np.uint32)
