@@ -45,9 +45,10 @@ def cwmp_hook(state: CwmpState, bucket: GradBucket) -> Future[Tensor]:
     """
     names = state.names_of(bucket.parameters())
     held = state.bucket(names)
+    dense = state.rounds < state.start_after
     if bucket.is_last():
         state.rounds += 1
-    if state.rounds - bucket.is_last() < state.start_after:
+    if dense:
         return _all_reduced(state, held, bucket.buffer())
     gradients = dict(zip(names, bucket.gradients(), strict=True))
     outcome = state.outcome(held, gradients)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -358,6 +362,24 @@ def _softmax_step(arrays: Arrays, x: np.ndarray, y: np.ndarray) -> Arrays:
     return {"w": w.astype("f4"), "b": b.astype("f4")}
 
 
+def _documented_strategy(costs: SelectionCosts) -> type[FedAvg]:
+    """The strategy that the page on integrations shows, with *costs* in place of a file's."""
+    page = Path(__file__).parents[3] / "docs" / "integrations.md"
+    (block,) = [b for b in re.findall(r"```py\n(.*?)```", page.read_text(), re.S) if "FedAvg" in b]
+    names = {
+        "FedAvg": FedAvg,
+        "layout_of": layout_of,
+        "restore_reply": restore_reply,
+        "PayloadError": PayloadError,
+        "CostFile": SimpleNamespace(load=lambda path: costs),
+        "log": logging.log,
+        "WARNING": logging.WARNING,
+    }
+    exec(block, names)
+    strategy: type[FedAvg] = names["Decoding"]
+    return strategy
+
+
 @pytest.mark.parametrize("budget", [None, "10%"])
 def test_federated_rounds_with_flowers_own_app_and_strategy_learn(budget: str | None) -> None:
     from sklearn.datasets import load_digits
@@ -376,15 +398,14 @@ def test_federated_rounds_with_flowers_own_app_and_strategy_learn(budget: str | 
         content = RecordDict({"arrays": _record(trained), "metrics": metrics})
         return Message(content, reply_to=msg)
 
-    strategy = FedAvg()
+    strategy = (_documented_strategy(costs) if budget else FedAvg)()
     arrays = _record({name: np.zeros(shape, "f4") for name, shape in shapes.items()})
-    layout = layout_of(arrays, costs)
     contexts = [_context(node) for node in range(3)]
     for number in range(12):
         replies = [app(_message(_arrays(arrays)), context) for context in contexts]
         if budget:
-            for reply in replies:
-                restore_reply(reply, layout, arrays)
+            strategy.sent = arrays  # as configure_train does, which needs a server
+            replies.append(_reply(_as_array(_payload())))  # of another model: left out
         arrays, metrics = strategy.aggregate_train(number, replies)
         if budget:
             assert 0 < metrics["cwmp-energy-j"] <= 0.1 * costs.dense_j

