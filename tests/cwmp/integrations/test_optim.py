@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ from profiler.errors import BudgetError, InputError, LayerMismatchError, UpdateE
 SHAPES = {"0.weight": (3, 2, 3, 3), "0.bias": (3,), "2.weight": (4, 3), "2.bias": (4,)}
 COSTS = SelectionCosts.linear(SHAPES, {n: 1.0 + i for i, n in enumerate(SHAPES)})
 BUDGET_J = 0.3 * COSTS.dense_j
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _model(dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Sequential:
