@@ -18,7 +18,7 @@ from profiler.errors import PayloadError
 SHAPES = {"kept": (5, 9), "whole": (7,), "few": (400,), "runs": (300,), "most": (50,)}
 BUFFERS = {"mean": (3,)}
 _NUMBERS = (0, 1, 2, 3, 4, 7, 31, 32, 44, 45, 46, 127, 128, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
-_PARTICULARS = re.compile(r"0x\w+|b'.*'(?=, )|'[^']*'|-?\d[\d.e+-]*|\bnan\b|-?\binf\b")
+_PARTICULARS = re.compile(r"0x\w+|b['\"].*|'[^']*'|-?\d[\d.e+-]*|\bnan\b|-?\binf\b")
 _FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38)
 
 
