@@ -120,7 +120,7 @@ def predict_gain(
     >>> costs = SelectionCosts.linear({"a": (10**6,), "b": (10**6,)}, {"a": 1.0, "b": 3.0})
     >>> gain = predict_gain(costs, "laplace", "5%")
     >>> round(gain.topk_captured / gain.total, 3), round(gain.captured / gain.total, 3)
-    (0.423, 0.472)
+    (0.424, 0.471)
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     prices = prepared(costs)

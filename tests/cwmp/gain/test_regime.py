@@ -37,13 +37,13 @@ def test_the_fixed_map_grows_with_fixed_costs_and_starts_at_nothing() -> None:
 
 def test_a_device_of_two_halves_stands_where_the_map_is_read() -> None:
     costs = SelectionCosts.linear(
-        {"a": (10**6,), "b": (10**6,)}, {"a": 1.0, "b": 3.0}, {"a": 100.0, "b": 300.0}
+        {"a": (10**5,), "b": (10**5,)}, {"a": 1.0, "b": 3.0}, {"a": 100.0, "b": 300.0}
     )
     gain = predict_gain(costs, budget="5%")
     point = device_point(costs, gain, "5%")
     assert point.spread == pytest.approx(3)
     assert point.fixed_entries == pytest.approx(100)  # 200 on average, entries at 2 on average
-    assert point.density == pytest.approx(0.05, rel=0.01)
+    assert point.density == pytest.approx(0.05, rel=0.03)  # 2 % of the budget opens the layers
     assert point.marginal == pytest.approx(spread_map([3.0], [point.density])[0, 0], rel=1e-3)
     drawn = predict_gain(costs, method="simulate", generator=np.random.default_rng(0))
     with pytest.raises(ValueError, match="simulated"):
