@@ -88,24 +88,13 @@ def solve(
     spendable_j, total = budget_j - message_j, totals.sum()
     if not (spendable_j > 0 and total > 0):
         return np.zeros(totals.size, np.int64), 0.0, 0.0, True
-    power = math.frexp(total)[1]
+    curves, scale, power = Curves(gains, offsets, totals), 1.0, math.frexp(total)[1]
     if abs(power) > _LARGEST_POWER:  # prices would leave the range of float64
         scale = 2.0 ** min(max(-power, -1000), 1000)
-        kept, price, bound, certified = _solve(
-            Curves(gains * scale, offsets, totals * scale), table, message_j, budget_j
-        )
-        return kept, price / scale, bound / scale, certified
-    return _solve(Curves(gains, offsets, totals), table, message_j, budget_j)
-
-
-@compiled
-def _solve(
-    curves: Curves, table: EnergyTable, message_j: float, budget_j: float
-) -> tuple[Integers, float, float, bool]:
-    spendable_j = budget_j - message_j
+        curves = Curves(gains * scale, offsets, totals * scale)
     lines = lines_of(table, curves, spendable_j)
     guess = curves.totals.sum() / spendable_j
-    dual = minimise(curves, lines, False, spendable_j, guess, _EXACT)
+    dual = minimise(curves, lines, spendable_j, guess, _EXACT)
     bound, certified = certify(table, curves, lines, spendable_j, dual.price)
     small = curves.gains.size <= _SMALL
     window, width, enough = (8, 128, 1e-12) if small else (3, 32, 1e-6)
@@ -129,7 +118,7 @@ def _solve(
         if not now > captured:
             break
         best, captured, price = kept, now, found
-    return best, dual.price, bound, certified
+    return best, dual.price / scale, bound / scale, certified
 
 
 @compiled
@@ -151,7 +140,7 @@ def _improve(problem: _Problem, captured: float, price: float) -> tuple[Integers
     values, prices = np.full(len(combinations), -np.inf), np.zeros(len(combinations))
     for one in range(len(combinations)):
         chosen = lines_for(lines, forms, combinations[one], False)
-        point = minimise(curves, chosen, True, spendable_j, price, _LOOSE)
+        point = minimise(curves, chosen, spendable_j, price, _LOOSE)
         prices[one] = point.price
         if point.fits:
             values[one] = point.value
@@ -160,9 +149,9 @@ def _improve(problem: _Problem, captured: float, price: float) -> tuple[Integers
             break
         chosen = lines_for(lines, forms, combinations[one], True)
         roundable_j = spendable_j - _rounded_up(table, chosen)
-        point = minimise(curves, chosen, True, roundable_j, prices[one], _TIGHT)
+        point = minimise(curves, chosen, roundable_j, prices[one], _TIGHT)
         if not point.fits:
-            point = minimise(curves, chosen, True, spendable_j, prices[one], _TIGHT)
+            point = minimise(curves, chosen, spendable_j, prices[one], _TIGHT)
         kept = _whole_counts(table, chosen, point.lines, point.counts)
         now = _make_best(problem, kept, point.price)
         if now > captured:

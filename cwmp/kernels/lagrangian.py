@@ -46,6 +46,7 @@ class Lines(NamedTuple):
         first, last: the counts for which this line is the lowest; ``first`` is 0 for a layer
             sent whole.
         reach_first, reach_last: the counts for which it is E_l or above.
+        forced: whether every layer that has lines stays open, at a loss if need be.
     """
 
     offsets: Integers
@@ -55,6 +56,7 @@ class Lines(NamedTuple):
     last: Integers
     reach_first: Integers
     reach_last: Integers
+    forced: bool
 
 
 class Point(NamedTuple):
@@ -120,12 +122,13 @@ def lines_of(table: EnergyTable, curves: Curves, spendable_j: float) -> Lines:
         offsets[layer + 1] = total
     return Lines(
         offsets,
-        energy[0, :total],
-        energy[1, :total],
-        span[0, :total],
-        span[1, :total],
-        span[2, :total],
-        span[3, :total],
+        energy[0, :total].copy(),
+        energy[1, :total].copy(),
+        span[0, :total].copy(),
+        span[1, :total].copy(),
+        span[2, :total].copy(),
+        span[3, :total].copy(),
+        False,
     )
 
 
@@ -161,7 +164,6 @@ def count_above(gains: Floats, start: int, low: int, high: int, threshold: float
 def best_choices(
     curves: Curves,
     lines: Lines,
-    forced: bool,
     price: float,
     least: Integers,
     most: Integers,
@@ -171,14 +173,14 @@ def best_choices(
     """Each layer's best line and count at *price*, into *chosen* and *counts*.
 
     *least* and *most* are counts at a higher and at a lower price, which enclose what is looked
-    for. *forced* layers stay open at a loss. The cheaper of equal choices is taken.
+    for. The cheaper of equal choices is taken.
 
     Returns:
         The sum of G - price E over the layers, and the joules.
     """
     value, spent_j = 0.0, 0.0
     for layer in range(lines.offsets.size - 1):
-        best = -np.inf if forced and lines.offsets[layer] < lines.offsets[layer + 1] else 0.0
+        best = -np.inf if lines.forced and lines.offsets[layer] < lines.offsets[layer + 1] else 0.0
         cost_j, start = 0.0, curves.offsets[layer]
         chosen[layer] = -1
         for line in range(lines.offsets[layer], lines.offsets[layer + 1]):
@@ -200,7 +202,7 @@ def best_choices(
 
 @compiled
 def minimise(
-    curves: Curves, lines: Lines, forced: bool, spendable_j: float, guess: float, tolerance: float
+    curves: Curves, lines: Lines, spendable_j: float, guess: float, tolerance: float
 ) -> Point:
     """Minimise the dual by the crossing of its tangents, from the price *guess* on.
 
@@ -216,7 +218,7 @@ def minimise(
     high, high_value, high_slope = np.inf, np.inf, 0.0
     price, step = guess, 1.25
     for _ in range(_ROUNDS):
-        value, spent_j = best_choices(curves, lines, forced, price, least, most, chosen, counts)
+        value, spent_j = best_choices(curves, lines, price, least, most, chosen, counts)
         value += price * spendable_j
         if spent_j <= spendable_j:
             high, high_value, high_slope = price, value, spendable_j - spent_j

@@ -181,4 +181,5 @@ def lines_for(lines: Lines, forms: Forms, combination: Integers, exact: bool) ->
         last,
         reach_first,
         reach_last,
+        True,
     )
