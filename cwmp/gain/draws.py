@@ -56,7 +56,16 @@ def varied_costs(
 def marginal_draws(
     slopes: Sequence[Estimate], generator: np.random.Generator, draws: int
 ) -> Floats:
-    """Joules of an entry of each layer, drawn; shape (draws, layers)."""
+    """Joules of an entry of each layer, drawn; shape (draws, layers).
+
+    Layers that share a measurement have one estimate: it counts once, and they move together.
+    """
+    distinct = list(dict.fromkeys(slopes))
+    drawn = _drawn(distinct, generator, draws)
+    return drawn[:, [distinct.index(slope) for slope in slopes]]
+
+
+def _drawn(slopes: Sequence[Estimate], generator: np.random.Generator, draws: int) -> Floats:
     y = np.log([slope.value for slope in slopes])
     s = np.maximum([np.log(slope.high / slope.value) / _Z95 for slope in slopes], _EXACT)
     known = np.array([not slope.below_detection for slope in slopes])

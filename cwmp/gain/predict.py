@@ -13,7 +13,7 @@ from cwmp.budget import Budget
 from cwmp.gain.curves import ExpectedCurves
 from cwmp.gain.draws import varied_costs
 from cwmp.gain.expected import Capture, capture
-from cwmp.gain.tails import Distribution, Floats, Gaussian, Laplace, Tail, tail_of
+from cwmp.gain.tails import Distribution, Floats, Gaussian, Laplace, PerLayer, Tail, tail_of
 from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.fit import prepared
@@ -240,10 +240,9 @@ def _drawn(
         return {x.name: generator.laplace(0, tail.scale, x.shape) for x in prices.layers}
     if isinstance(tail, Gaussian):
         return {x.name: generator.normal(0, tail.scale, x.shape) for x in prices.layers}
-    shares = 1 - generator.random(sum(x.parameters for x in prices.layers))
-    if tail.quantile(np.ones(1)).shape != (1,):
-        raise InputError("an update cannot be drawn from this distribution: pass the update")
-    values = tail.quantile(shares)
+    if isinstance(tail, PerLayer):
+        raise InputError("an update is not drawn from samples by layer: pass them as a mapping")
+    values = tail.quantile(1 - generator.random(sum(x.parameters for x in prices.layers)))
     ends = np.cumsum([x.parameters for x in prices.layers])[:-1]
     pairs = zip(prices.layers, np.split(values, ends), strict=True)
     return {layer.name: part.reshape(layer.shape) for layer, part in pairs}

@@ -21,6 +21,7 @@ from cwmp.gain.expected import capture
 from cwmp.gain.predict import PredictedGain
 from cwmp.gain.tails import Floats, Laplace, Tail
 from cwmp.selectors.costs import SelectionCosts
+from profiler.errors import InputError
 
 _PRICES = 2000
 _LAPLACE = Laplace()
@@ -51,9 +52,15 @@ class DevicePoint:
 
 
 def device_point(costs: SelectionCosts, gain: PredictedGain, budget: str) -> DevicePoint:
-    """The point of *costs* at a budget for which *gain* was predicted by expectation."""
+    """The point of *costs* at a budget for which *gain* was predicted by expectation.
+
+    Raises:
+        InputError: *gain* was simulated.
+    """
     if gain.density is None or gain.marginal is None or gain.fixed is None:
-        raise ValueError("a simulated gain has no parts to show on the maps")
+        raise InputError(
+            "a simulated gain has no parts to show on the maps: predict by expectation"
+        )
     entries = np.array([layer.parameters for layer in costs.layers], dtype=np.float64)
     marginal_j = np.array([layer.marginal_j for layer in costs.layers])
     opening_j = np.array([float(layer.energy_j(1)) for layer in costs.layers]) - marginal_j

@@ -50,6 +50,13 @@ def test_what_was_not_detected_says_nothing_of_a_spread() -> None:
     assert np.isfinite(none).all() and (none > 0).all()
 
 
+def test_layers_of_one_measurement_count_once_and_move_together() -> None:
+    slopes = _noisy(np.exp([0.0, 0.5, 1.0]), 0.2, 1)
+    once = marginal_draws(slopes, np.random.default_rng(0), 40)
+    thrice = marginal_draws(slopes * 3, np.random.default_rng(0), 40)
+    assert (thrice == np.tile(once, 3)).all()
+
+
 def test_a_drawn_file_is_the_file_with_other_numbers_within_their_intervals() -> None:
     costs = cost_file(LAYERS)
     drawn = list(varied_costs(costs, np.random.default_rng(0), 20))

@@ -14,6 +14,7 @@ from cwmp.fl.models import build_model
 from cwmp.fl.training import LocalPlan, Trainer
 from cwmp.gain.advice import advise
 from cwmp.gain.predict import Ratio
+from cwmp.gain.tails import Gaussian, Laplace, PerLayer
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import BudgetError, InputError, LayerMismatchError, UpdateError
 from profiler.layers import LayerInfo
@@ -172,6 +173,10 @@ def test_what_it_refuses() -> None:
     costs = _linear(2.0)
     with pytest.raises(InputError, match="generator"):
         predict_gain(costs, method="simulate")
+    own = PerLayer([Laplace(), Gaussian()])
+    assert predict_gain(costs, own).gain >= 1
+    with pytest.raises(InputError, match="mapping"):
+        predict_gain(costs, own, method="simulate", generator=np.random.default_rng(0))
     with pytest.raises(InputError, match="'guess'"):
         predict_gain(costs, method="guess")  # type: ignore[arg-type]
     with pytest.raises(UpdateError, match="zero everywhere"):

@@ -9,6 +9,7 @@ from cwmp.gain.expected import capture
 from cwmp.gain.regime import device_point, fixed_map, spread_map
 from cwmp.gain.tails import Gaussian, Laplace
 from cwmp.selectors.costs import SelectionCosts
+from profiler.errors import InputError
 
 RATIOS, DENSITIES = [1.0, 1.2, 3.0, 10.0, 60.0], [1e-3, 0.05, 0.3, 1.0]
 
@@ -46,5 +47,5 @@ def test_a_device_of_two_halves_stands_where_the_map_is_read() -> None:
     assert point.density == pytest.approx(0.05, rel=0.03)  # 2 % of the budget opens the layers
     assert point.marginal == pytest.approx(spread_map([3.0], [point.density])[0, 0], rel=1e-3)
     drawn = predict_gain(costs, method="simulate", generator=np.random.default_rng(0))
-    with pytest.raises(ValueError, match="simulated"):
+    with pytest.raises(InputError, match="simulated"):
         device_point(costs, drawn, "5%")
