@@ -155,7 +155,7 @@ class PriceController:
 
         Args:
             state: the state whose price the clients were told.
-            reports: of the clients that took part, or their sum.
+            reports: of the clients that took part, or the sum of those that passed `check`.
             clients: how many are expected next round; ``None`` expects as many again.
 
         Raises:
@@ -189,6 +189,7 @@ class PriceController:
                 "the reports add up to infinite joules: set client_limit_j, so that the client "
                 "that says so is refused"
             )
+        SpendReport("(the sum of all)", total.spent_j, total.curve_j)  # a sum is checked alike
         return total
 
     def _corrected(self, state: ControllerState, total: SpendTotal) -> float:

@@ -169,6 +169,8 @@ def test_sums_that_are_not_finite_are_refused() -> None:
         controller.update(controller.initial(1.0), reports)
     with pytest.raises(InputError, match="a sum of 4 prices"):
         controller.update(controller.initial(1.0), SpendTotal(1, 0, 1.0, HONEST[:4]))
+    with pytest.raises(InputError, match="rises with the price"):
+        controller.update(controller.initial(1.0), SpendTotal(1, 0, 1.0, HONEST[::-1]))
 
 
 @given(curves, st.floats(0, 1e9))
