@@ -82,6 +82,7 @@ def below(found: Candidates, high: Bits, threads: int = 1) -> Candidates:
         np.empty(runs, dtype=np.int64),
         np.empty(runs, dtype=np.int64),
         found.squares,
+        found.ties,
         found.largest,
         [room],
     )

@@ -26,6 +26,8 @@ _DEVIATIONS = 4.5
 _NUMBER_BITS = 20
 _DIGIT_BITS = 11
 _SEED = 20260322
+TIE_WIDTH = 2.0 ** (_NUMBER_BITS - 51)
+"""By how much, relative to it, a score can lie above what `Bracket.tied` says."""
 _SAMPLE_NS, _SORT_NS, _DOUBT_NS = 1.5, 8.0, 8.0
 """About what an entry sampled, a hit sorted and an entry in doubt cost: they set the sample's size,
 and nothing else."""
@@ -52,13 +54,13 @@ class Bracket:
         low, high: what scores below *low* is not kept, what scores *high* or more is; 0 and
             infinity where the sample cannot say.
         expected: about how many entries score *low* or more.
-        tied: scores in between that very many entries have, at most two.
+        tied: a score in between that very many entries have, but for its last digits; else 0.
     """
 
     low: float
     high: float
     expected: int
-    tied: tuple[float, ...] = ()
+    tied: float = 0.0
 
 
 def lines_of(sizes: Sequence[int]) -> Lines:
@@ -98,10 +100,8 @@ def bracket(
     The deviation is that of the joules that the lines hold: lines are drawn, not entries, so
     that neighbours which are large together widen it. Layers with an infinite weight are closed.
     """
-    low, high, expected, first, second = _bracket(
-        sources, lines, weights, table, message_j, budget_j
-    )
-    return Bracket(low, high, int(expected), tuple(x for x in (first, second) if x > 0))
+    low, high, expected, tied = _bracket(sources, lines, weights, table, message_j, budget_j)
+    return Bracket(low, high, int(expected), tied)
 
 
 @compiled
@@ -112,8 +112,8 @@ def _bracket(
     table: EnergyTable,
     message_j: float,
     budget_j: float,
-) -> tuple[float, float, float, float, float]:
-    """Low and high score, entries expected, and the scores that very many entries share (0: none).
+) -> tuple[float, float, float, float]:
+    """Low and high score, entries expected, and a score that very many entries share.
 
     A small sample says what share of the entries the budget keeps; with it the size of the
     sample that costs least, its own reading and the entries it leaves in doubt together: for
@@ -142,8 +142,8 @@ def _bracket(
     outer = _longest(keys, lines, scale / spread, table, message_j, budget_j, keys.size)
     low = _score(keys[outer]) if outer < keys.size else crude / 2
     high = _score(keys[inner - 1]) if inner else np.inf
-    first, second = _tied(keys, inner, outer)
-    return low, high, _estimate(keys[: outer + 1], lines, scale), first, second
+    tied = _tied(keys, inner, outer, reach)
+    return low, high, _estimate(keys[: outer + 1], lines, scale), tied
 
 
 @compiled
@@ -160,10 +160,13 @@ def _line(key: int) -> int:
 
 
 @compiled
-def _tied(keys: Integers, inner: int, outer: int) -> tuple[float, float]:
-    """Up to two scores around the end of the budget that a quarter of what is kept shares."""
-    enough = max(64, outer // 4)
-    first, second = 0.0, 0.0
+def _tied(keys: Integers, inner: int, outer: int, reach: int) -> float:
+    """The score around the end of the budget that most entries share; 0 unless very many do.
+
+    Very many are more than twice what is kept: to collect those would cost more memory than
+    the rest of the search.
+    """
+    enough, score = 2 * reach + 64, 0.0
     place = max(inner - 1, 0)
     while place > 0 and keys[place - 1] >> _NUMBER_BITS == keys[place] >> _NUMBER_BITS:
         place -= 1
@@ -171,13 +174,10 @@ def _tied(keys: Integers, inner: int, outer: int) -> tuple[float, float]:
         end = place
         while end < keys.size and keys[end] >> _NUMBER_BITS == keys[place] >> _NUMBER_BITS:
             end += 1
-        if end - place >= enough:
-            if first == 0.0:
-                first = _score(keys[place])
-            elif second == 0.0:
-                second = _score(keys[place])
+        if end - place > enough:
+            enough, score = end - place, _score(keys[place])
         place = end
-    return first, second
+    return score
 
 
 @compiled

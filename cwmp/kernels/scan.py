@@ -67,6 +67,7 @@ class Candidates:
         index_at, value_at: addresses of each chunk's first pair; shape (C,).
         count: pairs of each chunk; shape (C,).
         squares: sum of g^2 over everything in the chunk, kept or not; shape (C,).
+        ties: entries of each chunk that were only counted; shape (C,).
         largest: bits of the chunk's largest magnitude; above `simd.INFINITY_BITS` for NaN.
         memory: the arrays that the addresses point into.
     """
@@ -76,12 +77,26 @@ class Candidates:
     value_at: Integers
     count: Integers
     squares: Floats
+    ties: Integers
     largest: Bits
     memory: list[Pairs] = field(default_factory=list)
 
     @property
     def kept(self) -> int:
         return int(self.count.sum())
+
+
+class Wanted(NamedTuple):
+    """What a pass keeps of each chunk, as |g| bits; all shape (C,).
+
+    Attributes:
+        low: keep what reaches it; `ALL_BITS` keeps nothing.
+        tie_low, tie_high: only count what lies in between (and below *low*).
+    """
+
+    low: Bits
+    tie_low: Bits
+    tie_high: Bits
 
 
 class Pairs(NamedTuple):
@@ -126,6 +141,11 @@ def chunks_of(sizes: Sequence[int]) -> Chunks:
     return Chunks(np.concatenate(layers), np.concatenate(starts), np.concatenate(lengths))
 
 
+def chunk_of(chunks: Chunks, chunk: int) -> Chunks:
+    """One chunk alone."""
+    return Chunks(*(part[chunk : chunk + 1] for part in chunks))
+
+
 def runs_of(work: Integers, threads: int) -> list[tuple[int, int]]:
     """Runs of chunks, one a thread, with about equal shares of *work*."""
     ends = np.cumsum(work)
@@ -138,20 +158,18 @@ def runs_of(work: Integers, threads: int) -> list[tuple[int, int]]:
 def scan(
     sources: Sources,
     chunks: Chunks,
-    low: Bits,
-    high: Bits,
+    wanted: Wanted,
     scratch: Scratch,
     *,
     expected: int,
     threads: int = 1,
 ) -> Candidates:
-    """Keep the entries with ``low <= |g| bits < high``, which each chunk has its own of.
+    """Keep the entries that are *wanted*.
 
     Where a layer has a residual, ``residual += update`` happens in the same pass, and the sum is
     what is read.
 
     Args:
-        low, high: shape (C,).
         expected: about how many entries are kept; more is only slower.
     """
     runs = chunks.layer.size
@@ -161,6 +179,7 @@ def scan(
         np.zeros(runs, dtype=np.int64),
         np.zeros(runs, dtype=np.int64),
         np.zeros(runs, dtype=np.float64),
+        np.zeros(runs, dtype=np.int64),
         np.zeros(runs, dtype=np.uint32),
     )
     total = int(chunks.size.sum())
@@ -170,9 +189,9 @@ def scan(
         while begin < end:
             left = int(chunks.size[begin:end].sum())
             share = expected * left // total
-            room = scratch.take(min(left, share + share // 8) + _CHUNK + simd.LANES)
+            room = scratch.take(min(left, share + share // 8) + 2 * _CHUNK + simd.LANES)
             rooms.append(room)
-            begin = _scan_run(sources, found, begin, end, low, high, room)
+            begin = _scan_run(sources, found, begin, end, wanted, room)
         return rooms
 
     tasks = [partial(run, *part) for part in runs_of(chunks.size, threads)]
@@ -185,8 +204,7 @@ def _scan_run(
     found: Candidates,
     begin: int,
     end: int,
-    low: Bits,
-    high: Bits,
+    wanted: Wanted,
     room: Pairs,
 ) -> int:
     return _scan_chunks(
@@ -194,13 +212,13 @@ def _scan_run(
         found.chunks,
         begin,
         end,
-        low,
-        high,
+        wanted,
         room,
         found.index_at,
         found.value_at,
         found.count,
         found.squares,
+        found.ties,
         found.largest,
     )
 
@@ -211,13 +229,13 @@ def _scan_chunks(
     chunks: Chunks,
     begin: int,
     end: int,
-    low: Bits,
-    high: Bits,
+    wanted: Wanted,
     room: Pairs,
     index_at: Integers,
     value_at: Integers,
     count: Integers,
     squares: Floats,
+    ties: Integers,
     largest: Bits,
 ) -> int:
     """Scan chunks until the room is too small for another; the first one not scanned."""
@@ -227,7 +245,7 @@ def _scan_chunks(
     used = 0
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
-        if used + size + simd.LANES > room.index.size:
+        if used + 2 * size + simd.LANES > room.index.size:
             return chunk
         kept = _scan_one(
             sources.kind[layer],
@@ -235,8 +253,8 @@ def _scan_chunks(
             sources.residual[layer],
             start,
             size,
-            low[chunk],
-            high[chunk] - low[chunk],
+            wanted.low[chunk],
+            NO_BITS,
             index + 4 * used,
             value + 4 * used,
             stats.ctypes.data,
@@ -246,6 +264,20 @@ def _scan_chunks(
         count[chunk] = kept
         squares[chunk] = stats[: simd.LANES].sum()
         largest[chunk] = extremes.max()
+        if wanted.tie_low[chunk] < wanted.tie_high[chunk]:  # what it writes is not used
+            summed = sources.residual[layer] != 0
+            ties[chunk] = _scan_one(
+                FLOAT32 if summed else sources.kind[layer],
+                sources.residual[layer] if summed else sources.address[layer],
+                0,
+                start,
+                size,
+                wanted.tie_low[chunk],
+                wanted.tie_high[chunk],
+                index + 4 * (used + kept),
+                value + 4 * (used + kept),
+                stats.ctypes.data,
+            )
         used += kept
     return end
 
@@ -258,13 +290,14 @@ def _scan_one(
     start: int,
     size: int,
     low: int,
-    span: int,
+    high: int,
     index: int,
     value: int,
     stats: int,
 ) -> int:
     first = np.int32(start)
-    low32, span32 = np.uint32(low), np.uint32(span)
+    low32 = np.uint32(low)
+    span32 = np.uint32(high - low) if low < high else np.uint32(0)
     if residual != 0:
         old = residual + 4 * start
         if kind == FLOAT32:

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cwmp.kernels.crossing import Cut, longest_prefix, threshold_bits
+from cwmp.kernels.crossing import Cut, chunk_thresholds, longest_prefix, threshold_bits
 from cwmp.kernels.energy import dense_forms, energy_table, message_energy, opening_energies
 from cwmp.kernels.keep import below, keep, per_layer
-from cwmp.kernels.sample import bracket, lines_of
+from cwmp.kernels.sample import TIE_WIDTH, Bracket, bracket, lines_of
 from cwmp.kernels.scan import (
-    ALL_BITS,
-    NO_BITS,
     Bits,
     Candidates,
     Floats,
     Scratch,
+    Wanted,
     chunks_of,
     scan,
 )
 from cwmp.kernels.simd import INFINITY_BITS
 from cwmp.kernels.threads import threads_for
+from cwmp.kernels.ties import cut_among_ties
 from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.reading import Reading
@@ -74,13 +74,21 @@ class Search:
         Raises:
             UpdateError: the update holds NaN or inf.
         """
-        message_j = self.costs.message_j
-        guess = bracket(reading.sources, self.lines, weights, self.table, message_j, budget_j)
+        budget = (weights, self.table, self.costs.message_j, budget_j)
+        guess = bracket(reading.sources, self.lines, *budget)
+        if guess.tied:
+            done, cut = self._prefix_of_ties(reading, guess, weights, budget_j)
+            if cut is not None:
+                return done, cut
+            self.release(done)
+            reading = done.reading
         score, expected = guess.low, guess.expected
         while True:
             low = threshold_bits(score, weights)
             done = self.scan(reading, low, expected)
-            cut = self._cut(done.found, guess.high, weights, budget_j)
+            band = below(done.found, threshold_bits(guess.high, weights), self.threads)
+            cut = longest_prefix(done.found, band, *budget)
+            cut = cut or longest_prefix(done.found, done.found, *budget)
             if cut is None and score == 0:
                 counts = per_layer(done.found, done.found.count, low.size).astype(np.int64)
                 cut = Cut(low, np.zeros_like(counts), counts, done.found.count)
@@ -91,26 +99,59 @@ class Search:
             score = score * _WIDER if score > guess.low * _WIDER**3 else 0.0
             expected *= 2
 
-    def scan(self, reading: Reading, low: Bits, expected: int) -> Pass:
-        """Keep what reaches each layer's threshold *low*.
+    def scan(self, reading: Reading, low: Bits, expected: int, tied: Bits | None = None) -> Pass:
+        """Keep what reaches each layer's threshold *low*, and count the magnitudes *tied*.
 
         Raises:
             UpdateError: the update holds NaN or inf.
         """
-        lows = low[self.chunks.layer]
-        high = np.where(lows == ALL_BITS, ALL_BITS, NO_BITS).astype(np.uint32)
+        layer = self.chunks.layer
+        ties = np.zeros_like(low) if tied is None else tied
+        wanted = Wanted(low[layer], ties[layer], np.where(ties > 0, ties + 1, 0)[layer])
+        return self._pass(reading, wanted, expected)
+
+    def _pass(self, reading: Reading, wanted: Wanted, expected: int) -> Pass:
         found = scan(
             reading.sources,
             self.chunks,
-            lows,
-            high,
+            wanted,
             self.scratch,
             expected=expected,
             threads=self.threads,
         )
         if found.largest.max() >= INFINITY_BITS:
             reading.check_finite(self.names)
-        return Pass(reading.summed(), found, per_layer(found, found.squares, low.size))
+        total = per_layer(found, found.squares, self.table.parameters.size)
+        return Pass(reading.summed(), found, total)
+
+    def _prefix_of_ties(
+        self, reading: Reading, guess: Bracket, weights: Floats, budget_j: float
+    ) -> tuple[Pass, Cut | None]:
+        """The prefix where very many entries share a score: they are counted, and a second pass
+        collects those that are kept. No cut where the budget does not end among or above them.
+        """
+        low = threshold_bits(guess.tied, weights)
+        above = threshold_bits(guess.tied * (1 + TIE_WIDTH), weights)
+        budget = (weights, self.table, self.costs.message_j, budget_j)
+        tied = np.where(above - low == 1, low, 0).astype(np.uint32)
+        done = self.scan(reading, above, guess.expected // 8, tied)
+        if (above - low > 1).any():
+            return done, None
+        cut = longest_prefix(done.found, done.found, *budget)
+        if cut is not None:
+            return done, cut
+        cut = cut_among_ties(done.reading.sources, done.found, above, tied, *budget)
+        if cut is None:
+            return done, None
+        chunks = self.chunks
+        low, split = chunk_thresholds(
+            chunks.layer, chunks.start, chunks.size, cut.low, cut.tie_limit
+        )
+        low = np.where(split >= 0, low - 1, low).astype(np.uint32)
+        nothing = np.zeros_like(low)
+        self.release(done)
+        wanted = Wanted(low, nothing, nothing)
+        return self._pass(done.reading, wanted, int(cut.counts.sum())), cut
 
     def release(self, done: Pass) -> None:
         """Give the memory of a pass back; its candidates are gone."""
@@ -151,9 +192,3 @@ class Search:
             bound=bound,
             price=price,
         )
-
-    def _cut(self, found: Candidates, score: float, weights: Floats, budget_j: float) -> Cut | None:
-        """The prefix among *found*, where what scores *score* or more most probably fits."""
-        budget = (weights, self.table, self.costs.message_j, budget_j)
-        band = below(found, threshold_bits(score, weights), self.threads)
-        return longest_prefix(found, band, *budget) or longest_prefix(found, found, *budget)
