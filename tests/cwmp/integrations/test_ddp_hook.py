@@ -54,7 +54,7 @@ def test_joules_and_bytes_are_counted(runs: Report) -> None:
     costs = prices(message_j=1e-6)
     for counts, _ in runs["budget"]:
         assert counts["rounds"] == 110
-        assert 0.9 < counts["energy_j"] / (110 * 0.15 * costs.dense_j) <= 1
+        assert 0.9 < counts["energy_j"] / (110 * 0.15 * costs.dense_j) <= 1 + 1e-9
         whole = 4 * sum(layer.parameters for layer in costs.layers)
         assert 24 * 110 < counts["bytes_sent"] < 0.5 * 110 * whole
 
