@@ -18,6 +18,7 @@ from cwmp.kernels.reference import Integers, largest_prefix, layer_weights, scor
 from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import affordable, longest_prefix, prepared, selection_of
+from cwmp.selectors.fixed_counts import fixed_charge_entries
 from cwmp.selectors.updates import AnyUpdate, FlatUpdate, read_update
 
 _NOISE = 1e-12
@@ -35,8 +36,9 @@ class ReferenceCostWeighted:
     linear; Top-K's own selection, so that it never captures less than Top-K; and, where
     opening a layer has a fixed cost or bytes depend on the density, what the price of energy
     selects, which is each layer's own best count at the smallest price that fits, with the
-    rest of the budget spent by score in the layers that are open, and the prefix over the
-    layers that are open just below that price. A gap to the bound can remain.
+    rest of the budget spent by score in the layers that are open, the prefix over the layers
+    that are open just below that price, and the counts of `cwmp.kernels.fixed_charge`, which
+    are nearly the best. A gap to the bound can remain.
 
     (1, 1) is the score as the paper is reported, (1, 0) is Top-K. They are prefixes of their
     order and carry no bound: the one on sum g^2 is not what they aim for ((1, 1) is greedy
@@ -86,6 +88,7 @@ class ReferenceCostWeighted:
         candidates = [prefix, longest_prefix(by_size, flat, self.costs, budget_j)]
         if not all(layer.is_linear for layer in self.costs.layers):
             candidates += self._priced(order, flat, curves, dual, budget_j)
+            candidates.append(fixed_charge_entries(curves, self.costs, budget_j))
         return best_of(
             [
                 selection_of(kept, flat, self.costs, budget_j, bound=dual.bound, price=dual.price)
