@@ -11,6 +11,7 @@ an entry that stay, and as many again while a round is selected.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from cwmp.payload import ValueType
 from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.base import Selector
+from cwmp.selectors.kernel_rule import KernelRule
 from cwmp.selectors.updates import AnyUpdate, as_array
 from cwmp.wire.values import as_sent
 from profiler.errors import LayerMismatchError, UpdateError
@@ -38,6 +40,11 @@ class ErrorFeedback:
         selector: the rule that spends the budget; it sees e + g in place of g.
         sent_values: what of the kept values arrives, where the wire loses some of it (see
             `as_received`): the loss stays in the residual. By default values arrive as they are.
+        check: look for NaN and inf before anything is added, which is one more reading of the
+            update. Without it they are found too, but the residual is then lost, and forgotten.
+
+    A rule on the kernels (`CostWeighted`, `TopK`) adds, selects and zeroes what was sent in one
+    pass and in place, where values arrive as they are; other rules get a new array a round.
 
     >>> from cwmp.selectors import TopK
     >>> from cwmp.selectors.costs import SelectionCosts
@@ -49,10 +56,14 @@ class ErrorFeedback:
     [0.0, 2.0, 1.5]
     """
 
-    def __init__(self, selector: Selector, sent_values: SentValues | None = None) -> None:
+    def __init__(
+        self, selector: Selector, sent_values: SentValues | None = None, *, check: bool = True
+    ) -> None:
         self.selector = selector
         self.sent_values = sent_values
+        self.check = check
         self._residual: _Arrays = {}
+        self._norm = 0.0
 
     def __repr__(self) -> str:
         return f"ErrorFeedback(selector={self.selector!r}, sent_values={self.sent_values!r})"
@@ -62,7 +73,7 @@ class ErrorFeedback:
     ) -> Selection:
         """Select from residual + *update* and keep the rest for the next round.
 
-        Whatever is raised, the residual is what it was before the call.
+        Whatever is raised, the residual is what it was before the call (but see *check*).
 
         Args:
             update: layer name -> numpy array or torch tensor; it is not changed.
@@ -74,6 +85,9 @@ class ErrorFeedback:
         Raises:
             LayerMismatchError, UpdateError, BudgetError: as the selector's.
         """
+        selection = self._in_one_pass(update, budget_j)
+        if selection is not None:
+            return selection
         waiting = self._plus(update)
         selection = _on_its_own(
             self.selector.select(waiting, budget_j, generator=generator), waiting
@@ -82,11 +96,31 @@ class ErrorFeedback:
         for layer, values in zip(selection.layers, sent, strict=True):
             waiting[layer.name].reshape(-1)[layer.indices] -= values
         self._residual = waiting
+        self._norm = self.residual_norm
+        return selection
+
+    def _in_one_pass(self, update: AnyUpdate, budget_j: float) -> Selection | None:
+        """What a rule on the kernels selects, the residual brought up to date; else ``None``."""
+        if not (
+            isinstance(self.selector, KernelRule) and self.sent_values is None and self._residual
+        ):
+            return None
+        try:
+            selection = self.selector.select_added(
+                update, self._residual, budget_j, norm=self._norm, check=self.check
+            )
+        except UpdateError:
+            if not self.check:
+                self.reset()
+            raise
+        if selection is not None:
+            self._norm = math.sqrt(selection.total)
         return selection
 
     def reset(self) -> None:
         """Forget what waits."""
         self._residual = {}
+        self._norm = 0.0
 
     @property
     def residual_norm(self) -> float:
@@ -118,6 +152,7 @@ class ErrorFeedback:
             if not np.isfinite(array).all():
                 raise UpdateError(f"the residual to load holds NaN or inf in layer {name!r}")
         self._residual = loaded
+        self._norm = self.residual_norm
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The layers that this sender has, as far as is known."""

@@ -322,3 +322,10 @@ def _scan_one(
     return simd.scan_bfloat16(  # type: ignore[no-any-return]
         address + 2 * start, size, low32, span32, first, index, value, stats
     )
+
+
+@compiled
+def clear(values: Floats32, index: NDArray[np.int32]) -> None:
+    """Set the entries at *index* to zero."""
+    for place in index:
+        values[place] = np.float32(0.0)

@@ -7,7 +7,7 @@ density really takes and the message's own charge in the account.
 
 from __future__ import annotations
 
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,16 +17,15 @@ from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import prepared
 from cwmp.selectors.fixed_charge import select_fixed_charge
+from cwmp.selectors.kernel_rule import KernelRule
 from cwmp.selectors.prefix import best_of, select_prefix
-from cwmp.selectors.reading import read_in_place
+from cwmp.selectors.reading import Reading
 from cwmp.selectors.reference import ReferenceCostWeighted
-from cwmp.selectors.search import Search
-from cwmp.selectors.updates import AnyUpdate
 
 _TIGHT = 1 - 1e-6
 
 
-class CostWeighted:
+class CostWeighted(KernelRule):
     """Keep the entries of highest score |g|^p / c^q; zeros are not sent.
 
     c is the layer's marginal joules of one entry, its index included. Ties go to the larger
@@ -69,12 +68,11 @@ class CostWeighted:
         *,
         threads: int | None = None,
     ) -> None:
-        self.costs = prepared(costs)
+        super().__init__(prepared(costs), threads)
         self.p = p
         self.q = q
-        self.threads = threads
-        self._marginal_j = np.array([layer.marginal_j for layer in self.costs.layers])
-        self._weights = layer_weights(self._marginal_j, p, q)
+        marginal_j = np.array([layer.marginal_j for layer in self.costs.layers])
+        self._weights = layer_weights(marginal_j, p, q)
 
     def __repr__(self) -> str:
         return f"CostWeighted(p={self.p:g}, q={self.q:g}, threads={self.threads})"
@@ -84,28 +82,19 @@ class CostWeighted:
         """``cwmp``, with the exponents where they are not (2, 1)."""
         return "cwmp" if (self.p, self.q) == (2, 1) else f"cwmp:{self.p:g},{self.q:g}"
 
-    def select(
-        self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
-    ) -> Selection:
-        """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
+    def _choose(self, reading: Reading, budget_j: float) -> Selection:
         search = self._search
-        reading = read_in_place(update, search.names, search.shapes)
-        if reading is None:
-            return self._reference.select(update, budget_j)
-        self.costs.check_budget(budget_j)
-        if self.p == 2 * self.q and not self.costs.is_linear:
+        greedy_for_squares = self.p == 2 * self.q
+        if greedy_for_squares and not self.costs.is_linear:
             return select_fixed_charge(search, reading, budget_j)
-        power = {2.0: 2, 1.0: 1}.get(self.p / self.q if self.q else 0.0)
+        power = 2 if greedy_for_squares else 1 if self.p == self.q else None
         own = select_prefix(search, reading, self._weights, budget_j, power=power)
-        if power != 2 or (own.certificate or 0.0) >= _TIGHT:
+        if not greedy_for_squares or (own.certificate or 0.0) >= _TIGHT:
             return own
-        top = select_prefix(search, reading, np.ones_like(self._weights), budget_j)
-        return best_of(own, top)
+        ones = np.ones_like(self._weights)
+        top = select_prefix(search, reading.summed(), ones, budget_j)
+        return best_of(own, replace(top, bound=own.bound, price=own.price))
 
-    @cached_property
-    def _search(self) -> Search:
-        return Search(self.costs, self.threads)
-
-    @cached_property
+    @property
     def _reference(self) -> ReferenceCostWeighted:
         return ReferenceCostWeighted(self.costs, self.p, self.q)

@@ -40,6 +40,11 @@ class Reading:
         for name, holder in zip(names, self.holders, strict=True):
             check_values(name, as_array(name, holder))
 
+    def alone(self) -> Reading:
+        """The update without its residuals."""
+        nothing = np.zeros_like(self.sources.residual)
+        return Reading(self.sources._replace(residual=nothing), self.holders)
+
     def summed(self) -> Reading:
         """The residuals that this update has been added to, in its place; itself without any."""
         if not self.residuals:

@@ -11,6 +11,7 @@ from cwmp.kernels.energy import dense_forms, energy_table, message_energy, openi
 from cwmp.kernels.keep import below, keep, per_layer
 from cwmp.kernels.sample import TIE_WIDTH, Bracket, bracket, lines_of
 from cwmp.kernels.scan import (
+    ALL_BITS,
     Bits,
     Candidates,
     Floats,
@@ -98,6 +99,18 @@ class Search:
             reading = done.reading
             score = score * _WIDER if score > guess.low * _WIDER**3 else 0.0
             expected *= 2
+
+    def largest(self, reading: Reading) -> float:
+        """The largest |g| of the update alone, its residual left as it is.
+
+        Raises:
+            UpdateError: the update holds NaN or inf.
+        """
+        nothing = np.zeros(self.chunks.layer.size, dtype=np.uint32)
+        wanted = Wanted(np.full_like(nothing, ALL_BITS), nothing, nothing)
+        done = self._pass(reading.alone(), wanted, 0)
+        self.release(done)
+        return float(done.found.largest.max().view(np.float32))
 
     def scan(self, reading: Reading, low: Bits, expected: int, tied: Bits | None = None) -> Pass:
         """Keep what reaches each layer's threshold *low*, and count the magnitudes *tied*.

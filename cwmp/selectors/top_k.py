@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from costmodels.costfile import CostFile
 from cwmp.selection import Selection
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import prepared
+from cwmp.selectors.kernel_rule import KernelRule
 from cwmp.selectors.prefix import select_prefix
-from cwmp.selectors.reading import read_in_place
+from cwmp.selectors.reading import Reading
 from cwmp.selectors.reference import ReferenceTopK
-from cwmp.selectors.search import Search
-from cwmp.selectors.updates import AnyUpdate
 
 
-class TopK:
+class TopK(KernelRule):
     """Keep the entries of largest |g| over all layers, ties by index; the longest run that fits.
 
     Zeros are not sent. Layers that the budget cannot open are passed over.
@@ -35,23 +32,15 @@ class TopK:
     name = "topk"
 
     def __init__(self, costs: CostFile | SelectionCosts, *, threads: int | None = None) -> None:
-        self.costs = prepared(costs)
-        self.threads = threads
+        super().__init__(prepared(costs), threads)
 
     def __repr__(self) -> str:
         return f"TopK(threads={self.threads})"
 
-    def select(
-        self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
-    ) -> Selection:
-        """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
-        search = self._search
-        reading = read_in_place(update, search.names, search.shapes)
-        if reading is None:
-            return ReferenceTopK(self.costs).select(update, budget_j)
-        self.costs.check_budget(budget_j)
-        return select_prefix(search, reading, np.ones(len(search.names)), budget_j)
+    def _choose(self, reading: Reading, budget_j: float) -> Selection:
+        ones = np.ones(len(self.costs.layers))
+        return select_prefix(self._search, reading, ones, budget_j)
 
-    @cached_property
-    def _search(self) -> Search:
-        return Search(self.costs, self.threads)
+    @property
+    def _reference(self) -> ReferenceTopK:
+        return ReferenceTopK(self.costs)

@@ -1,0 +1,96 @@
+"""What the rules on the kernels share: reading an update, alone or added to a residual."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwmp.kernels.scan import clear
+from cwmp.selection import Selection
+from cwmp.selectors.base import Selector
+from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.reading import Reading, read_in_place
+from cwmp.selectors.search import Search
+from cwmp.selectors.updates import AnyUpdate
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class KernelRule(ABC):
+    """A rule that selects in one pass over an update that stays where it is.
+
+    Args:
+        costs: prepared costs.
+        threads: of a pass; ``None`` for as many as pay. The selection does not depend on it.
+    """
+
+    def __init__(self, costs: SelectionCosts, threads: int | None) -> None:
+        self.costs = costs
+        self.threads = threads
+
+    def select(
+        self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
+    ) -> Selection:
+        """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
+        search = self._search
+        reading = read_in_place(update, search.names, search.shapes)
+        if reading is None:
+            return self._reference.select(update, budget_j)
+        self.costs.check_budget(budget_j)
+        return self._choose(reading, budget_j)
+
+    def select_added(
+        self,
+        update: AnyUpdate,
+        residual: Mapping[str, NDArray[np.float32]],
+        budget_j: float,
+        *,
+        norm: float,
+        check: bool = True,
+    ) -> Selection | None:
+        """residual += update, select from the sum, zero what is selected: in one pass.
+
+        Args:
+            update: as for `select`; it is not changed.
+            residual: name -> contiguous float32 array of the layer's shape; changed in place.
+            norm: sqrt(sum e^2) of the residual, or more.
+            check: read the update once beforehand, so that NaN or inf is refused while the
+                residual is untouched. Without it they are found when they have been added.
+
+        Returns:
+            The selection; ``None``, with nothing changed, where one pass cannot be sure to
+            succeed: the caller adds and selects instead.
+
+        Raises:
+            LayerMismatchError, UpdateError, BudgetError: as for `select`.
+        """
+        search = self._search
+        reading = read_in_place(update, search.names, search.shapes, residual)
+        if reading is None:
+            return None
+        self.costs.check_budget(budget_j)
+        if not np.isfinite(search.affordable(np.ones(len(search.names)), budget_j)).all():
+            return None  # an update that is zero in the open layers is refused after the pass
+        if check and norm + search.largest(reading) > _LARGEST:  # the sum could overflow
+            return None
+        selection = self._choose(reading, budget_j)
+        for layer in selection.layers:
+            clear(residual[layer.name].reshape(-1), layer.indices)
+        return selection
+
+    @abstractmethod
+    def _choose(self, reading: Reading, budget_j: float) -> Selection:
+        """The selection of an update that has been read, within a budget that was checked."""
+
+    @property
+    @abstractmethod
+    def _reference(self) -> Selector:
+        """The same rule for what the kernels do not read."""
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.costs, self.threads)
