@@ -53,7 +53,7 @@ def _items(client: Client) -> list[tuple[int, int]]:
 
 
 @given(clients, st.integers(1, 200), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_one_price_captures_the_programme_s_optimum_and_no_split_beats_it(
     group: list[Client], tenths: int, chance
 ) -> None:

@@ -59,7 +59,7 @@ def _kept(selection: Selection) -> dict[str, list[int]]:
 
 
 @given(small_problems(), prices, weights)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_subset_is_worth_more_and_none_captures_more_for_its_joules(
     problem, price: float, weight: float
 ) -> None:

@@ -101,7 +101,7 @@ def test_bytes_that_are_no_report_are_refused_by_name(data: bytes) -> None:
 
 
 @given(st.binary(max_size=64) | st.binary(min_size=24, max_size=24).map(b"SJ\x01\x05".__add__))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_are_a_report_or_an_error(data: bytes) -> None:
     state = CONTROLLER.initial(1.0)
     try:
@@ -131,7 +131,7 @@ def test_what_the_wire_cannot_carry_is_refused(curve_j) -> None:
 
 
 @given(st.lists(honest, min_size=1, max_size=6), st.floats(1e-9, 1e9), st.floats(1e-30, 1e30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_valid_report_moves_the_price_within_its_grid(
     reports: list[SpendReport], budget_j: float, price: float
 ) -> None:
@@ -174,7 +174,7 @@ def test_sums_that_are_not_finite_are_refused() -> None:
 
 
 @given(curves, st.floats(0, 1e9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_solved_price_lies_between_the_prices_around_it(curve_j, target_j: float) -> None:
     prices = GRID.prices(1.0)
     price, joules, within = solve(prices, curve_j, target_j)
