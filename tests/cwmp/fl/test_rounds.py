@@ -151,7 +151,8 @@ def test_a_federation_can_be_run_again() -> None:
 @pytest.mark.parametrize("model", ["mlp", "resnet8"])
 @pytest.mark.parametrize("method", ["dense", "topk", "cwmp"])
 def test_the_ledger_charges_what_the_selection_declared(model: str, method: str) -> None:
-    """Uplink and the server's update of a client's payload are its declared joules."""
+    """Uplink and the server's update of a client's payload are its declared joules, or just less:
+    an index code is declared at its longest."""
     setting = Setting(model)
     record = next(LocalEngine().run(setting.federation, setting.algorithm(method)))
     ledger = Ledger(Rates.of(setting.costs).charge(record, method))
@@ -163,7 +164,9 @@ def test_the_ledger_charges_what_the_selection_declared(model: str, method: str)
             and (entry.phase, entry.party) in (("uplink", "client"), ("update", "server"))
         )
         assert client.selection is not None
-        assert charged == pytest.approx(client.selection.energy_j, rel=1e-9)
+        declared_j = client.selection.energy_j
+        assert charged <= declared_j * (1 + 1e-9)
+        assert charged == pytest.approx(declared_j, rel=1e-9 if method == "dense" else 0.03)
 
 
 def test_buffers_are_counted_in_bytes_and_in_the_dense_cost() -> None:
