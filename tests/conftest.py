@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
 from stand_ins.sysfs import SysfsTree
+
+# No deadline: the first example of a test may load or compile kernels.
+settings.register_profile("cwmp", settings(), deadline=None)
+settings.load_profile("cwmp")
 
 
 @pytest.fixture
