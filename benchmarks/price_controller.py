@@ -81,7 +81,7 @@ def simulate(clients: int, seed: int) -> dict[str, object]:
         metered_j *= np.exp(numbers.normal(0, 0.1, rows.size))
         nothing = int((spent_j == 0).sum())
         total = SpendTotal(rows.size, nothing, float(metered_j.sum()), tuple(curve_j.tolist()))
-        if not state.bracketed:
+        if not (state.round or state.bracketed):
             state, probes = controller.probe(state, total), probes + 1
             continue
         price = state.price
