@@ -20,6 +20,7 @@ from cwmp.kernels.lagrangian import Curves
 from cwmp.kernels.reference import Integers
 
 _BYTE = 8
+_SLACK = 1e-12  # differences of joules are looked at with so much room, sums exactly
 
 
 @compiled
@@ -124,7 +125,7 @@ def fill(
 ) -> None:
     """Spend what is left: by g^2 a joule in open layers, then the largest step that fits."""
     layers = kept.size
-    left_j = budget_j - message_energy(table, message_j, kept)
+    left_j = budget_j - message_energy(table, message_j, kept) + _SLACK * budget_j
     density = np.empty(layers)
     for layer in range(layers):
         density[layer] = _density(table, curves, layer, kept[layer], left_j)
@@ -137,7 +138,7 @@ def fill(
         kept[best] = _longest(table, curves, best, before, left_j, rival)
         left_j -= layer_energy(table, best, kept[best]) - layer_energy(table, best, before)
         density[best] = _density(table, curves, best, kept[best], left_j)
-    repair(table, curves, message_j, budget_j, kept)  # the sum may be an ulp over
+    repair(table, curves, message_j, budget_j, kept)
     while _open_one(table, curves, message_j, budget_j, kept):
         pass
 
@@ -148,25 +149,21 @@ def _open_one(
 ) -> bool:
     """Make the one step to a new form, or within one, that gains most; whether there was one."""
     spent_j = message_energy(table, message_j, kept)
-    left_j = budget_j - (spent_j if spent_j > 0 else message_j)
+    left_j = budget_j - (spent_j if spent_j > 0 else message_j) + _SLACK * budget_j
     most, where, new = 0.0, -1, 0
     for layer in range(kept.size):
         k, size = kept[layer], table.parameters[layer]
         if k == size:
             continue
-        now_j, now = layer_energy(table, layer, k), gain_of(table, curves, layer, k)
-        for whole in range(2):
-            if whole:
-                target = size
-                if dense_energy(table, layer) - now_j > left_j:
-                    continue
-            else:
-                target = _longest(table, curves, layer, k, left_j, 0.0)
-            gain = gain_of(table, curves, layer, target) - now
+        now = gain_of(table, curves, layer, k)
+        target = _longest(table, curves, layer, k, left_j, 0.0)
+        whole_fits = dense_energy(table, layer) - layer_energy(table, layer, k) <= left_j
+        for new_count in (target, target - 1, size if whole_fits else k):
+            gain = gain_of(table, curves, layer, new_count) - now if new_count > k else 0.0
             if gain > most:
-                kept[layer] = target
+                kept[layer] = new_count
                 if message_energy(table, message_j, kept) <= budget_j:
-                    most, where, new = gain, layer, target
+                    most, where, new = gain, layer, new_count
                 kept[layer] = k
     if where >= 0:
         kept[where] = new

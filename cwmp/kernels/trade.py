@@ -10,6 +10,8 @@ from cwmp.kernels.lagrangian import Curves
 from cwmp.kernels.reference import Floats, Integers
 from cwmp.kernels.rounding import gain_of, gain_of_all, known
 
+_LAYERS = 24
+
 
 @compiled
 def trade(
@@ -25,29 +27,19 @@ def trade(
 ) -> None:
     """Trade single entries between open layers for the best use of the whole budget.
 
-    Dynamic programming over the open layers, each within *window* of its count: of two partial
-    sums the one that spends no less and captures no more is dropped, and so is what cannot
-    beat *kept* even if the rest of the budget buys at *price*; of the others the *width*
+    Dynamic programming over the first open layers, each within *window* of its count: of two
+    partial sums the one that spends no less and captures no more is dropped, and so is what
+    cannot beat *kept* even if the rest of the budget buys at *price*; of the others the *width*
     that give up least are kept. Nothing is done where no trade could win the share *enough*.
     """
-    layers = kept.size
-    low, high = kept.copy(), kept.copy()
-    base_j, best_rest, captured = message_j, 0.0, gain_of_all(table, curves, kept)
-    fixed_gain = 0.0
-    worth = np.zeros(layers)
-    for layer in range(layers):
-        if 0 < kept[layer] <= known(curves, layer):
-            low[layer] = max(1, kept[layer] - window)
-            high[layer] = min(known(curves, layer), kept[layer] + window)
-            worth[layer] = -np.inf
-            for k in range(low[layer], high[layer] + 1):
-                value = gain_of(table, curves, layer, k) - price * layer_energy(table, layer, k)
-                worth[layer] = max(worth[layer], value)
-            best_rest += worth[layer]
-        elif kept[layer] > 0:
+    low, high, worth = _windows(table, curves, kept, price, window)
+    base_j, base_gain = message_j, 0.0
+    for layer in range(kept.size):
+        if low[layer] == high[layer] and kept[layer] > 0:
             base_j += layer_energy(table, layer, kept[layer])
-            fixed_gain += gain_of(table, curves, layer, kept[layer])
-    gap = price * (budget_j - base_j) + best_rest + fixed_gain - captured
+            base_gain += gain_of(table, curves, layer, kept[layer])
+    captured = gain_of_all(table, curves, kept)
+    gap = price * (budget_j - base_j) + base_gain + worth.sum() - captured
     if not gap > enough * captured:
         return
     traded = np.flatnonzero(high > low)
@@ -57,11 +49,7 @@ def trade(
     state = np.zeros((3, width))  # joules, gain, given up
     grown = np.zeros((3, span * width))
     origin, choice = np.empty(span * width, np.int64), np.empty(span * width, np.int64)
-    for layer in range(layers):
-        if high[layer] == low[layer] and 0 < kept[layer] <= known(curves, layer):
-            base_j += layer_energy(table, layer, kept[layer])
-            fixed_gain += gain_of(table, curves, layer, kept[layer])
-    state[0, 0], state[1, 0] = base_j, fixed_gain
+    state[0, 0], state[1, 0] = base_j, base_gain
     count = 1
     least_j = np.zeros(traded.size + 1)
     for step in range(traded.size - 1, -1, -1):
@@ -101,6 +89,27 @@ def trade(
         if message_energy(table, message_j, trial) <= budget_j:
             kept[:] = trial
             return
+
+
+@compiled
+def _windows(
+    table: EnergyTable, curves: Curves, kept: Integers, price: float, window: int
+) -> tuple[Integers, Integers, Floats]:
+    """Each layer's least and largest count in a trade, and the best G - price E of a window."""
+    low, high, worth = kept.copy(), kept.copy(), np.zeros(kept.size)
+    windows = 0
+    for layer in range(kept.size):
+        most = known(curves, layer)
+        if not 0 < kept[layer] <= most or most == 1 or windows == _LAYERS:
+            continue
+        windows += 1
+        low[layer] = max(1, kept[layer] - window)
+        high[layer] = min(most, kept[layer] + window)
+        worth[layer] = -np.inf
+        for k in range(low[layer], high[layer] + 1):
+            value = gain_of(table, curves, layer, k) - price * layer_energy(table, layer, k)
+            worth[layer] = max(worth[layer], value)
+    return low, high, worth
 
 
 @compiled
