@@ -6,7 +6,8 @@ import numpy as np
 
 from cwmp.kernels.energy import EnergyTable, layer_energy, sparse_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.lagrangian import Curves, Lines, count_above
+from cwmp.kernels.lagrangian import count_above
+from cwmp.kernels.lines import Curves, Lines
 from cwmp.kernels.rounding import known
 
 _STEPS = 64

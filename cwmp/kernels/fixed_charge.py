@@ -26,7 +26,8 @@ import numpy as np
 from cwmp.kernels.certificate import certify
 from cwmp.kernels.energy import EnergyTable, message_energy, sparse_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.lagrangian import Curves, Lines, count_above, lines_of, minimise
+from cwmp.kernels.lagrangian import count_above, minimise
+from cwmp.kernels.lines import Curves, Lines, lines_of
 from cwmp.kernels.open_sets import forms_at, lines_for, propose
 from cwmp.kernels.reference import Floats, Integers
 from cwmp.kernels.rounding import fill, gain_of_all, known, repair
@@ -36,6 +37,7 @@ _ROUNDS = 4
 _PRICED = 24
 _SMALL = 4096
 _SEARCHES = 32
+_SHORT = 64
 _EXACT, _LOOSE, _TIGHT = 1e-10, 1e-7, 1e-10
 _RANGE = 1e-18
 _LARGEST_POWER = 400
@@ -92,10 +94,11 @@ def solve(
     if abs(power) > _LARGEST_POWER:  # prices would leave the range of float64
         scale = 2.0 ** min(max(-power, -1000), 1000)
         curves = Curves(gains * scale, offsets, totals * scale)
-    lines = lines_of(table, curves, spendable_j)
+    lines = lines_of(table, curves, spendable_j, 0)
+    exact = lines_of(table, curves, spendable_j, _SHORT)
     guess = curves.totals.sum() / spendable_j
-    dual = minimise(curves, lines, spendable_j, guess, _EXACT)
-    bound, certified = certify(table, curves, lines, spendable_j, dual.price)
+    dual = minimise(curves, exact, spendable_j, guess, _EXACT)
+    bound, certified = certify(table, curves, exact, spendable_j, dual.price)
     small = curves.gains.size <= _SMALL
     window, width, enough = (8, 128, 1e-12) if small else (3, 32, 1e-6)
     problem = _Problem(table, curves, lines, message_j, budget_j, window, width, enough)
@@ -103,7 +106,7 @@ def solve(
     best, captured = np.zeros(curves.totals.size, np.int64), 0.0
     for seed in range(3):
         if seed == 0:
-            kept = _whole_counts(table, lines, dual.lines, dual.counts)
+            kept = _whole_counts(table, exact, dual.lines, dual.counts)
         else:
             kept = _threshold_counts(problem, seed == 1)
         now = _make_best(problem, kept, dual.price)

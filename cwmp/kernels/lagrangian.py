@@ -1,8 +1,7 @@
 """What each layer does at a price of energy, and the price at which that fits the budget.
 
-E_l(k) is the lowest of a few lines a + c k, so the best count at a price lambda is, on each
-line, the number of entries with g^2 > lambda c: one binary search in the sorted gains. A line
-is never above E_l where it holds, so the dual over lines bounds every selection.
+The best count at a price lambda is, on a line a + c k, the number of entries with
+g^2 > lambda c: one binary search in the sorted gains.
 """
 
 from __future__ import annotations
@@ -11,52 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cwmp.kernels.energy import (
-    INDEX_LINES,
-    EnergyTable,
-    dense_energy,
-    index_line,
-)
 from cwmp.kernels.jit import compiled
+from cwmp.kernels.lines import Curves, Lines
 from cwmp.kernels.reference import Floats, Integers
 
 _ROUNDS = 100
-_SLACK = 1e-12
-
-
-class Curves(NamedTuple):
-    """What each layer's entries capture, best first.
-
-    Attributes:
-        gains: G_l(0), ..., G_l(K_l) of each layer, one after another; G_l(0) = 0.
-        offsets: where each layer's gains start, and their number; (L + 1,).
-        totals: sum of g^2 of each whole layer, at least G_l(K_l); (L,).
-    """
-
-    gains: Floats
-    offsets: Integers
-    totals: Floats
-
-
-class Lines(NamedTuple):
-    """Lines a + c k of the layers' energies; layer l's are ``offsets[l]:offsets[l + 1]``.
-
-    Attributes:
-        fixed_j, slope_j: a and c; c = 0 for a layer sent whole.
-        first, last: the counts for which this line is the lowest; ``first`` is 0 for a layer
-            sent whole.
-        reach_first, reach_last: the counts for which it is E_l or above.
-        forced: whether every layer that has lines stays open, at a loss if need be.
-    """
-
-    offsets: Integers
-    fixed_j: Floats
-    slope_j: Floats
-    first: Integers
-    last: Integers
-    reach_first: Integers
-    reach_last: Integers
-    forced: bool
 
 
 class Point(NamedTuple):
@@ -74,78 +32,6 @@ class Point(NamedTuple):
     fits: bool
     lines: Integers
     counts: Integers
-
-
-@compiled
-def lines_of(table: EnergyTable, curves: Curves, spendable_j: float) -> Lines:
-    """The lines of every layer, without the counts that cost more than *spendable_j*."""
-    layers = table.parameters.size
-    room = (table.starts.size + 1) * (INDEX_LINES + 1) + layers
-    offsets = np.zeros(layers + 1, np.int64)
-    energy = np.empty((2, room))
-    span = np.empty((4, room), np.int64)
-    index = np.empty((2, INDEX_LINES))
-    total = 0
-    for layer in range(layers):
-        known = curves.offsets[layer + 1] - curves.offsets[layer] - 1
-        byte_j, size = table.byte_j[layer], table.parameters[layer]
-        for number in range(INDEX_LINES):
-            index[0, number], index[1, number] = index_line(size, number)
-        for piece in range(table.piece_offsets[layer], table.piece_offsets[layer + 1]):
-            begin, end = table.starts[piece], known
-            if piece + 1 < table.piece_offsets[layer + 1]:
-                end = min(end, table.starts[piece + 1] - 1)
-            at = begin
-            while at <= end:
-                line, until = _lowest_line(index, at, end)
-                fixed_j = table.fixed_j[piece] + byte_j * (
-                    table.header_bytes[layer] + index[0, line]
-                )
-                slope_j = table.slope_j[piece] + byte_j * (
-                    table.value_bytes[layer] + index[1, line]
-                )
-                most = (spendable_j - fixed_j) / slope_j * (1 + _SLACK) + _SLACK
-                if most < at:
-                    break
-                affordable = int(min(most, float(end)))
-                energy[0, total], energy[1, total] = fixed_j, slope_j
-                span[0, total], span[1, total] = at, min(until, affordable)
-                span[2, total], span[3, total] = begin, affordable
-                total += 1
-                at = until + 1 if byte_j > 0 else end + 1
-                if byte_j == 0:
-                    span[1, total - 1] = affordable
-        if dense_energy(table, layer) <= spendable_j * (1 + _SLACK) and curves.totals[layer] > 0:
-            energy[0, total], energy[1, total] = dense_energy(table, layer), 0.0
-            span[:, total] = 0
-            total += 1
-        offsets[layer + 1] = total
-    return Lines(
-        offsets,
-        energy[0, :total].copy(),
-        energy[1, :total].copy(),
-        span[0, :total].copy(),
-        span[1, :total].copy(),
-        span[2, :total].copy(),
-        span[3, :total].copy(),
-        False,
-    )
-
-
-@compiled
-def _lowest_line(index: Floats, at: int, end: int) -> tuple[int, int]:
-    """The index code's lowest line at count *at*, and the last count where it is."""
-    best = 0
-    for line in range(1, index.shape[1]):
-        above = index[0, line] + index[1, line] * at - index[0, best] - index[1, best] * at
-        if above < 0 or (above == 0 and index[1, line] < index[1, best]):
-            best = line
-    until = float(end)
-    for line in range(index.shape[1]):
-        if index[1, line] < index[1, best]:
-            crossing = (index[0, line] - index[0, best]) / (index[1, best] - index[1, line])
-            until = min(until, crossing)
-    return best, max(at, int(until))
 
 
 @compiled

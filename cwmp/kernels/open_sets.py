@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.lagrangian import Curves, Lines, count_above
+from cwmp.kernels.lagrangian import count_above
+from cwmp.kernels.lines import Curves, Lines
 from cwmp.kernels.reference import Floats, Integers
 
 CLOSED, SPARSE, WHOLE = 0, 1, 2

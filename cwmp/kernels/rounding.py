@@ -16,7 +16,7 @@ from cwmp.kernels.energy import (
     sparse_energy,
 )
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.lagrangian import Curves
+from cwmp.kernels.lines import Curves
 from cwmp.kernels.reference import Integers
 
 _BYTE = 8

@@ -6,7 +6,7 @@ import numpy as np
 
 from cwmp.kernels.energy import EnergyTable, layer_energy, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.lagrangian import Curves
+from cwmp.kernels.lines import Curves
 from cwmp.kernels.reference import Floats, Integers
 from cwmp.kernels.rounding import gain_of, gain_of_all, known
 
