@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from cwmp.kernels import simd
 from cwmp.kernels.crossing import Cut
+from cwmp.kernels.energy import EnergyTable, dense_energy, layer_energy
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.scan import ALL_BITS, Bits, Candidates, Floats, Integers
 
 _DIGIT_BITS = 11
 _FEW = 512
+_NOISE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,26 @@ def cut_of(found: Candidates, order: Ranked, counts: Integers, whole: NDArray[np
         np.where(whole, 0, counts),
     )
     return Cut(low, limit, counts)
+
+
+@compiled
+def best_counts(
+    gains: Floats, offsets: Integers, totals: Floats, table: EnergyTable, price: float
+) -> Integers:
+    """Each layer's smallest k of largest G_l(k) - price E_l(k); n_l for the layer sent whole.
+
+    Every k is tried: E is neither convex nor concave.
+    """
+    counts = np.zeros(totals.size, dtype=np.int64)
+    for layer in range(totals.size):
+        best, start = 0.0, offsets[layer]
+        for k in range(1, offsets[layer + 1] - start):
+            value = gains[start + k] - price * layer_energy(table, layer, k)
+            if value > best:
+                best, counts[layer] = value, k
+        if totals[layer] - price * dense_energy(table, layer) > best * (1 + _NOISE):
+            counts[layer] = table.parameters[layer]
+    return counts
 
 
 @compiled

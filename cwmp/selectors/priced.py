@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import isfinite
 
 import numpy as np
@@ -25,6 +26,9 @@ from cwmp.selection import Selection
 from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import prepared, selection_of
+from cwmp.selectors.price_pass import PricePass, unweighted
+from cwmp.selectors.reading import read_in_place
+from cwmp.selectors.search import Search
 from cwmp.selectors.updates import AnyUpdate, FlatUpdate, read_update
 from profiler.errors import BudgetError, InputError
 
@@ -57,7 +61,7 @@ class PriceSelector:
 
     def __init__(self, costs: CostFile | SelectionCosts) -> None:
         self.costs = prepared(costs)
-        self._is_linear = all(layer.is_linear for layer in self.costs.layers)
+        self._is_linear = self.costs.is_linear
 
     def keep(
         self, update: AnyUpdate, price: float, *, weight: float = 1.0, cap_j: float | None = None
@@ -89,9 +93,13 @@ class PriceSelector:
         _check(price, weight)
         if cap_j is not None and not (isfinite(cap_j) and cap_j >= 0):
             raise InputError(f"the cap is {cap_j} J; it must be a number of joules, 0 or more")
-        flat = read_update(update, self.costs)
-        kept = self._worth(flat, price, weight)
-        selection = selection_of(kept, flat, self.costs, 0.0, price=price)
+        reading = read_in_place(update, self._search.names, self._search.shapes)
+        if reading is None:
+            flat = read_update(update, self.costs)
+            kept = self._worth(flat, price, weight)
+            selection = selection_of(kept, flat, self.costs, 0.0, price=price)
+        else:
+            selection = self._kernels.keep(reading, price, weight)
         if not self._pays(selection.captured, selection.energy_j, price, weight):
             selection = replace(selection, layers=(), energy_j=0.0, captured=0.0)
         if cap_j is not None and selection.energy_j > cap_j:
@@ -110,9 +118,24 @@ class PriceSelector:
         """
         for price in prices:
             _check(price, weight)
+        reading = read_in_place(update, self._search.names, self._search.shapes)
+        if reading is not None:
+            spent = self._kernels.spent(reading, prices, weight)
+            return tuple(
+                energy_j if self._pays(captured, energy_j, price, weight) else 0.0
+                for (captured, energy_j), price in zip(spent, prices, strict=True)
+            )
         flat = read_update(update, self.costs)
         curves = None if self._is_linear else self._curves(flat)
         return tuple(self._spent_at(price, weight, flat, curves) for price in prices)
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.costs)
+
+    @cached_property
+    def _kernels(self) -> PricePass:
+        return PricePass(self._search)
 
     def _worth(self, flat: FlatUpdate, price: float, weight: float) -> Integers:
         """The entries that are worth *price*, the message's charge apart."""
@@ -151,7 +174,7 @@ class PriceSelector:
         """Whether the whole is worth its joules, A included; without A each entry already is."""
         if self.costs.message_j == 0 or price == 0:
             return True
-        return captured > _unweighted(price, weight) * energy_j
+        return captured > unweighted(price, weight) * energy_j
 
     def _capped(self, update: AnyUpdate, free: Selection, weight: float, cap_j: float) -> Selection:
         try:
@@ -171,15 +194,9 @@ def _check(price: float, weight: float) -> None:
         raise InputError(f"the client's weight is {weight}; it must be a positive number")
 
 
-def _unweighted(price: float, weight: float) -> float:
-    """lambda / w^2: the price in g^2 of this client; infinite where that overflows."""
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.square(np.sqrt(price) / np.float64(weight)))
-
-
 def _best_counts(curves: list[Curve], price: float, weight: float) -> Integers:
     """Each layer's smallest best count; all closed at a price beyond the floats."""
-    own = _unweighted(price, weight)
+    own = unweighted(price, weight)
     if not isfinite(own):
         return np.zeros(len(curves), dtype=np.int64)
     best = [np.argmax(curve.gain - own * curve.energy_j) for curve in curves]

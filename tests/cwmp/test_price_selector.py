@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cwmp.selection import Selection
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.priced import PriceSelector
-from profiler.errors import InputError
+from profiler.errors import InputError, UpdateError
 
 joules = st.floats(0.01, 10)
 prices = st.just(0.0) | st.floats(0.01, 100)
@@ -35,8 +35,9 @@ def small_problems(draw: st.DrawFn):
         for number in range(draw(st.integers(1, 2)))
     )
     values = st.floats(-9, 9, width=16)
+    kind = draw(st.sampled_from([np.float32, np.float64]))  # on the kernels, or the slow way
     update = {
-        layer.name: np.array(draw(st.lists(values, min_size=n, max_size=n)))
+        layer.name: np.array(draw(st.lists(values, min_size=n, max_size=n)), dtype=kind)
         for layer in layers
         for n in layer.shape
     }
@@ -45,7 +46,7 @@ def small_problems(draw: st.DrawFn):
 
 def _subsets(costs: SelectionCosts, update) -> tuple[np.ndarray, np.ndarray]:
     """Captured g^2 and joules of each of the 2^n subsets."""
-    squares = np.concatenate([update[layer.name] ** 2 for layer in costs.layers])
+    squares = np.concatenate([update[layer.name].astype(np.float64) ** 2 for layer in costs.layers])
     kept = np.array(list(product([0, 1], repeat=squares.size)), dtype=np.int64)
     starts = np.cumsum([0, *[layer.parameters for layer in costs.layers]])
     spent = np.zeros(len(kept))
@@ -198,3 +199,46 @@ def test_what_cannot_be_a_price_is_refused(arguments, words: str) -> None:
     costs = SelectionCosts.linear({"a": (2,)}, {"a": 1.0})
     with pytest.raises(InputError, match=words):
         PriceSelector(costs).keep({"a": np.ones(2)}, **arguments)
+
+
+def _large(seed: int, linear: bool) -> tuple[SelectionCosts, dict[str, np.ndarray]]:
+    numbers = np.random.default_rng(seed)
+    layers = tuple(
+        LayerPrice(f"layer{number}", (size,), (1,), (fixed,), (float(np.exp(number - 1)),), **form)
+        for number, size in enumerate((7, 900, 20_000))
+        for fixed, form in [(0.0, {}) if linear else (30.0, {"dense_j": 9e3, "byte_j": 0.01})]
+    )
+    update = {x.name: numbers.laplace(size=x.shape).astype(np.float32) for x in layers}
+    return SelectionCosts(layers, 0.0 if linear else 5.0), update
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    ladder=st.lists(st.floats(1e-3, 30) | st.just(0.0), min_size=1, max_size=4),
+    weight=weights,
+)
+@settings(max_examples=25)
+def test_the_kernels_keep_what_the_slow_way_keeps(linear, seed, ladder, weight) -> None:
+    costs, update = _large(seed, linear)
+    exact = {name: array.astype(np.float64) for name, array in update.items()}
+    selector = PriceSelector(costs)
+    for price in ladder:
+        fast = selector.keep(update, price, weight=weight)
+        slow = selector.keep(exact, price, weight=weight)
+        assert [(x.name, x.form) for x in fast.layers] == [(x.name, x.form) for x in slow.layers]
+        for one, other in zip(fast.layers, slow.layers, strict=True):
+            np.testing.assert_array_equal(one.indices, other.indices)
+            np.testing.assert_array_equal(one.values, other.values)
+        assert fast.energy_j == slow.energy_j == fast.budget_j
+        assert fast.captured == pytest.approx(slow.captured, rel=1e-12) == fast.bound
+    spent = selector.spend_j(update, ladder, weight=weight)
+    assert spent == selector.spend_j(exact, ladder, weight=weight)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_the_kernels_refuse_what_is_not_finite(linear: bool) -> None:
+    costs, update = _large(0, linear)
+    update["layer2"][17] = np.nan
+    with pytest.raises(UpdateError, match="'layer2' holds NaN or inf in 1 of 20000"):
+        PriceSelector(costs).keep(update, 1.0)
