@@ -11,14 +11,26 @@ from cwmp.kernels.lines import Curves, Lines
 from cwmp.kernels.rounding import known
 
 _STEPS = 64
+_SLACK = 1e-12
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
 @compiled
+def payable(message_j: float, budget_j: float) -> float:
+    """What a layer may cost: B - A, with room for the rounding of sums that just fit."""
+    return budget_j - message_j + _SLACK * budget_j
+
+
+@compiled
 def certify(
-    table: EnergyTable, curves: Curves, lines: Lines, spendable_j: float, price: float
+    table: EnergyTable,
+    curves: Curves,
+    lines: Lines,
+    message_j: float,
+    budget_j: float,
+    price: float,
 ) -> tuple[float, bool]:
-    """price * spendable_j + sum over layers of max_k (G - price E), rounded up.
+    """price (B - A) + sum over layers of max_k (G - price E), rounded up.
 
     No selection within the budget captures more, whatever the price. A layer's curve may list
     fewer entries than the layer has: each entry that is not listed gains at most what the last
@@ -29,19 +41,21 @@ def certify(
         The bound, and whether no layer had to be added to.
     """
     layers = lines.offsets.size - 1
+    spendable_j, payable_j = budget_j - message_j, payable(message_j, budget_j)
     bound, gained, most, terms = price * spendable_j, 0.0, 0.0, curves.gains.size
     certified = True
     for layer in range(layers):
         upper, gain = _best_value(table, curves, lines, layer, price)
         most += curves.totals[layer]
-        if _unlisted_pay(table, curves, layer, spendable_j, price):
+        if _unlisted_pay(table, curves, layer, payable_j, price):
             listed = curves.gains[curves.offsets[layer + 1] - 1]
             upper += curves.totals[layer] - listed
             certified = False
         bound += upper
         gained += gain
     rounding = (terms + 2 * layers) * _EPSILON
-    return min(bound + rounding * (price * spendable_j + gained), most * (1 + rounding)), certified
+    bound += rounding * (price * spendable_j + gained) + _EPSILON * price * budget_j
+    return min(bound, most * (1 + rounding)), certified
 
 
 @compiled
@@ -86,7 +100,7 @@ def _best_value(
 
 @compiled
 def _unlisted_pay(
-    table: EnergyTable, curves: Curves, layer: int, spendable_j: float, price: float
+    table: EnergyTable, curves: Curves, layer: int, payable_j: float, price: float
 ) -> bool:
     """Whether entries that the curve does not list could be worth their price.
 
@@ -99,7 +113,7 @@ def _unlisted_pay(
     if k == size or left <= curves.totals[layer] * _EPSILON * (k + 1):
         return False
     if k == 0:
-        return layer_energy(table, layer, 1) <= spendable_j
+        return layer_energy(table, layer, 1) <= payable_j
     last = curves.gains[start + k] - curves.gains[start + k - 1]
     now_j = sparse_energy(table, layer, k)
     begin, end = table.piece_offsets[layer], table.piece_offsets[layer + 1]

@@ -91,7 +91,7 @@ def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> Dua
 
     everything = _best_counts(0.0, curves)
     if fits(everything):
-        bound = _dual(0.0, curves, budget_j - message_j)
+        bound = _dual(0.0, curves, message_j, budget_j)
         return DualPoint(bound, 0.0, everything, everything)
     best_ratios = [(c.gain[1:] / c.energy_j[1:]).max() for c in curves if c.ranked.size]
     high = 2 * float(max(best_ratios))  # nothing is worth this price
@@ -104,7 +104,7 @@ def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> Dua
             high = middle
         else:
             low = middle
-    bound = min(_dual(price, curves, budget_j - message_j) for price in (0.0, low, high))
+    bound = min(_dual(price, curves, message_j, budget_j) for price in (0.0, low, high))
     return DualPoint(bound, high, _best_counts(high, curves), _best_counts(low, curves))
 
 
@@ -114,13 +114,16 @@ def _best_counts(price: float, curves: list[Curve]) -> Integers:
     return np.array(best, dtype=np.int64)
 
 
-def _dual(price: float, curves: list[Curve], spendable_j: float) -> float:
+def _dual(price: float, curves: list[Curve], message_j: float, budget_j: float) -> float:
     """D(price), rounded up.
 
-    A cumulative sum of n terms errs by at most n epsilon of what the terms add up to.
+    A cumulative sum of n terms errs by at most n epsilon of what the terms add up to, and the
+    difference of budget and message by epsilon of the budget.
     """
+    spendable_j = budget_j - message_j
     pairs = list(zip(curves, _best_counts(price, curves), strict=True))
     gained = sum(float(curve.gain[k]) for curve, k in pairs)
     priced = sum(float(curve.gain[k] - price * curve.energy_j[k]) for curve, k in pairs)
-    rounding = sum(curve.gain.size for curve in curves) * float(np.finfo(np.float64).eps)
-    return price * spendable_j + priced + rounding * (price * spendable_j + gained)
+    epsilon = float(np.finfo(np.float64).eps)
+    rounding = epsilon * sum(curve.gain.size for curve in curves) * (price * spendable_j + gained)
+    return price * spendable_j + priced + rounding + epsilon * price * budget_j

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cwmp.kernels.certificate import certify
+from cwmp.kernels.certificate import certify, payable
 from cwmp.kernels.energy import EnergyTable, message_energy, sparse_energy
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.lagrangian import count_above, minimise
@@ -38,7 +38,7 @@ _PRICED = 24
 _SMALL = 4096
 _SEARCHES = 32
 _SHORT = 64
-_EXACT, _LOOSE, _TIGHT = 1e-10, 1e-7, 1e-10
+_EXACT, _TIGHT, _LOOSE = 1e-14, 1e-10, 1e-7
 _RANGE = 1e-18
 _LARGEST_POWER = 400
 
@@ -94,11 +94,11 @@ def solve(
     if abs(power) > _LARGEST_POWER:  # prices would leave the range of float64
         scale = 2.0 ** min(max(-power, -1000), 1000)
         curves = Curves(gains * scale, offsets, totals * scale)
-    lines = lines_of(table, curves, spendable_j, 0)
-    exact = lines_of(table, curves, spendable_j, _SHORT)
+    lines = lines_of(table, curves, payable(message_j, budget_j), 0)
+    exact = lines_of(table, curves, payable(message_j, budget_j), _SHORT)
     guess = curves.totals.sum() / spendable_j
     dual = minimise(curves, exact, spendable_j, guess, _EXACT)
-    bound, certified = certify(table, curves, exact, spendable_j, dual.price)
+    bound, certified = certify(table, curves, exact, message_j, budget_j, dual.price)
     small = curves.gains.size <= _SMALL
     window, width, enough = (8, 128, 1e-12) if small else (3, 32, 1e-6)
     problem = _Problem(table, curves, lines, message_j, budget_j, window, width, enough)

@@ -20,8 +20,6 @@ from cwmp.kernels.energy import (
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.reference import Floats, Integers
 
-_SLACK = 1e-12
-
 
 class Curves(NamedTuple):
     """What each layer's entries capture, best first.
@@ -59,8 +57,8 @@ class Lines(NamedTuple):
 
 
 @compiled
-def lines_of(table: EnergyTable, curves: Curves, spendable_j: float, short: int) -> Lines:
-    """The lines of every layer, without the counts that cost more than *spendable_j*.
+def lines_of(table: EnergyTable, curves: Curves, payable_j: float, short: int) -> Lines:
+    """The lines of every layer, without the counts that cost more than *payable_j*.
 
     Whole bytes make E_l a little higher than its lines. A layer of at most *short* listed
     entries that pays for bytes gets a level line for each count instead, which is exact.
@@ -75,14 +73,14 @@ def lines_of(table: EnergyTable, curves: Curves, spendable_j: float, short: int)
         if table.byte_j[layer] > 0 and known <= short:
             for k in range(1, known + 1):
                 exact_j = sparse_energy(table, layer, k)
-                if exact_j <= spendable_j * (1 + _SLACK):
+                if exact_j <= payable_j:
                     energy_j[0, total], energy_j[1, total] = exact_j, 0.0
                     span[:, total] = k
                     total += 1
         else:
-            total = _add_lines(table, layer, known, spendable_j, energy_j, span, total)
+            total = _add_lines(table, layer, known, payable_j, energy_j, span, total)
         whole_j = dense_energy(table, layer)
-        if whole_j <= spendable_j * (1 + _SLACK) and curves.totals[layer] > 0:
+        if whole_j <= payable_j and curves.totals[layer] > 0:
             energy_j[0, total], energy_j[1, total] = whole_j, 0.0
             span[:, total] = 0
             total += 1
@@ -104,7 +102,7 @@ def _add_lines(
     table: EnergyTable,
     layer: int,
     known: int,
-    spendable_j: float,
+    payable_j: float,
     energy_j: Floats,
     span: Integers,
     total: int,
@@ -127,7 +125,7 @@ def _add_lines(
             sent = table.header_bytes[layer] + index[0, line]
             fixed_j = table.fixed_j[piece] + byte_j * sent
             slope_j = table.slope_j[piece] + byte_j * (table.value_bytes[layer] + index[1, line])
-            most = (spendable_j - fixed_j) / slope_j * (1 + _SLACK) + _SLACK
+            most = (payable_j - fixed_j) / slope_j
             if most < at:
                 break
             affordable = int(min(most, float(end)))

@@ -224,15 +224,17 @@ def test_linear_costs_leave_at_most_one_entry(seed: int, share: float) -> None:
     squares = [numbers.laplace(size=size) ** 2 for size in sizes]
     problem = _Problem(costs, squares, max(share * costs.dense_j, costs.cheapest_j))
     counts, _, bound, _ = problem.solve()
-    left = [np.sort(x)[::-1][k:] for x, k in zip(squares, counts, strict=True)]
-    payable = [
-        x
-        for x, layer in zip(left, costs.layers, strict=True)
-        if layer.slope_j[0] <= problem.budget_j
-    ]
-    largest = max((x.max(initial=0.0) for x in payable), default=0.0)
+    slope_j = np.repeat([layer.slope_j[0] for layer in costs.layers], sizes)
+    entries = np.concatenate(squares)
+    payable = np.flatnonzero(slope_j <= problem.budget_j)
+    order = payable[np.argsort(-(entries / slope_j)[payable], kind="stable")]
+    length = int((np.cumsum(slope_j[order]) <= problem.budget_j).sum())
+    prefix, captured = entries[order[:length]].sum(), problem.captured(counts)
+    missed = entries[order[length]] if length < order.size else 0.0
     assert problem.costs.energy_j(counts) <= problem.budget_j
-    assert bound * (1 + 1e-9) >= problem.captured(counts) >= bound * (1 - 1e-9) - largest
+    assert captured >= prefix * (1 - 1e-9)
+    assert bound * (1 + 1e-9) >= captured
+    assert prefix + missed >= bound * (1 - 1e-9)
 
 
 @given(st.integers(0, 2**32), st.floats(0.05, 1))
@@ -248,7 +250,7 @@ def test_a_curve_cut_short_keeps_its_bound(seed: int, share: float) -> None:
     assert problem.costs.energy_j(counts) <= problem.budget_j
     assert bound >= problem.captured(whole) * (1 - 1e-9)
     if certified:
-        assert bound <= whole_bound * (1 + 1e-6)
+        assert bound <= whole_bound * (1 + 1e-3)  # whole bytes move the price a little
     if listed == sizes:
         assert certified
 
