@@ -16,7 +16,8 @@ from numba import carray
 from cwmp.kernels import simd
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.scan import ALL_BITS, Bits, Candidates, Floats, Integers
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
+from cwmp.kernels.scan import Candidates, Integers
 
 _FEW = 64
 _BINS = 1024
@@ -51,11 +52,6 @@ class Doubtful(NamedTuple):
     layer: Integers
     bits: Bits
     position: Integers
-
-
-def threshold_bits(score: float, weights: Floats) -> Bits:
-    """The least |g| bits, at least 1, whose score |g| / w_l reaches *score*; one a layer."""
-    return _threshold_bits(score, weights)
 
 
 def longest_prefix(
@@ -147,33 +143,6 @@ def chunk_thresholds(
         elif here > start[chunk]:
             splits[chunk] = here
     return lows, splits
-
-
-@compiled
-def _threshold_bits(score: float, weights: Floats) -> Bits:
-    bits = np.empty(weights.size, dtype=np.uint32)
-    value = np.empty(1, dtype=np.float32)
-    view = value.view(np.uint32)
-    for layer in range(weights.size):
-        weight = weights[layer]
-        if not np.isfinite(weight):
-            bits[layer] = ALL_BITS
-            continue
-        target = score * weight
-        if not target <= 3.4028234663852886e38:
-            view[0] = simd.INFINITY_BITS
-        else:
-            value[0] = np.float32(target)
-        view[0] = max(view[0], 1)
-        while view[0] > 1:
-            view[0] -= 1
-            if np.float64(value[0]) / weight < score:
-                view[0] += 1
-                break
-        while view[0] < simd.INFINITY_BITS and np.float64(value[0]) / weight < score:
-            view[0] += 1
-        bits[layer] = view[0]
-    return bits
 
 
 @compiled
@@ -313,7 +282,7 @@ def _limits(
     weights: Floats, sizes: Integers, score: float, bits: int, layer: int, position: int
 ) -> tuple[Bits, Integers]:
     """Thresholds and tie limits of the prefix that ends before the entry named."""
-    low = _threshold_bits(score, weights)
+    low = threshold_bits(score, weights)
     limit = np.zeros(weights.size, dtype=np.int64)
     value = np.empty(1, dtype=np.float32)
     view = value.view(np.uint32)

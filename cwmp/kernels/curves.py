@@ -12,7 +12,8 @@ from cwmp.kernels import simd
 from cwmp.kernels.crossing import Cut
 from cwmp.kernels.energy import EnergyTable, dense_energy, layer_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.scan import ALL_BITS, Bits, Candidates, Floats, Integers
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
+from cwmp.kernels.scan import Candidates, Integers
 
 _DIGIT_BITS = 11
 _FEW = 512

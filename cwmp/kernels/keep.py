@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from cwmp.kernels import simd
 from cwmp.kernels.crossing import Cut, chunk_thresholds
 from cwmp.kernels.jit import compiled
+from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.scan import (
-    NO_BITS,
-    Bits,
     Candidates,
-    Floats,
     Floats32,
     Integers,
     Pairs,
+    Scratch,
     runs_of,
 )
 from cwmp.kernels.threads import in_parallel
 
-_ALONE = 2**17
+_ALONE = 2**19
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ def per_layer(found: Candidates, amounts: NDArray[Any], layers: int) -> Floats:
     return sums
 
 
-def below(found: Candidates, high: Bits, threads: int = 1) -> Candidates:
+def below(found: Candidates, high: Bits, scratch: Scratch, threads: int = 1) -> Candidates:
     """Those of *found* with |g| bits under *high*, which each layer has its own of."""
-    room = Pairs(np.empty(found.kept, dtype=np.int32), np.empty(found.kept, dtype=np.float32))
+    room = scratch.take(found.kept)
     runs = found.count.size
     part = Candidates(
         found.chunks,

@@ -9,12 +9,14 @@ from cwmp.kernels.curves import sort_falling
 from cwmp.kernels.energy import EnergyTable
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.sample import Lines, read_line, scale_of
-from cwmp.kernels.scan import ALL_BITS, Bits, Floats, Integers, Sources
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
+from cwmp.kernels.sample import Lines, fetch, read_line, scale_of
+from cwmp.kernels.scan import Integers, Sources
 from cwmp.kernels.simd import LANES
 from cwmp.payload import LAYER_HEADER_BYTES
 
 _CAUTION = 0.9
+_AHEAD = 24
 
 
 def rehearse(
@@ -73,11 +75,11 @@ def _sampled(sources: Sources, lines: Lines, is_open: NDArray[np.bool_]) -> tupl
     place = starts[:-1].copy()
     values = np.empty(LANES, dtype=np.float32)
     raw = values.view(np.uint32)
-    old = np.empty(LANES, dtype=np.float32)
     for line in range(lines.layer.size):
         layer = lines.layer[line]
         if is_open[layer]:
-            read_line(sources, lines, line, values, old)
+            fetch(sources, lines, min(line + _AHEAD, lines.layer.size - 1))
+            read_line(sources, lines, line, 0, values)
             for lane in range(lines.size[line]):
                 bits[place[layer] + lane] = raw[lane] & np.uint32(0x7FFFFFFF)
             place[layer] += lines.size[line]

@@ -15,7 +15,8 @@ import numpy as np
 from cwmp.kernels import simd
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Floats, Floats32, Integers, Sources
+from cwmp.kernels.magnitudes import Floats, threshold_bits
+from cwmp.kernels.scan import FLOAT16, FLOAT32, Floats32, Integers, Sources
 
 _LINE = simd.LANES
 _FIRST_LINES = 128
@@ -24,6 +25,7 @@ _LEAST_LINES = 4
 _SHARE = 12
 _DEVIATIONS = 4.5
 _NUMBER_BITS = 20
+_AHEAD = 24
 _DIGIT_BITS = 11
 _SEED = 20260322
 TIE_WIDTH = 2.0 ** (_NUMBER_BITS - 51)
@@ -132,8 +134,9 @@ def _bracket(
     wanted = min(lines.layer.size, int(hits * entries / kept / _LINE))
     crude = 0.0
     if wanted > count:
-        if keys.size and 2 * reach + 16 < keys.size:
-            crude = _score(keys[2 * reach + 16])
+        margin = reach + int(_DEVIATIONS * np.sqrt(reach)) + 16
+        if margin < keys.size:
+            crude = _score(keys[margin])
         scale = scale_of(lines, wanted, sizes)
         keys = _falling(_keys(sources, lines, wanted, weights, crude))
         reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
@@ -232,42 +235,45 @@ def _keys(sources: Sources, lines: Lines, count: int, weights: Floats, crude: fl
     score = np.empty(1, dtype=np.float64)
     bits = score.view(np.int64)
     values = np.empty(_LINE, dtype=np.float32)
-    old = np.empty(_LINE, dtype=np.float32)
+    low = threshold_bits(crude, weights)
     found = 0
     for line in range(count):
-        layer, size = lines.layer[line], lines.size[line]
-        read_line(sources, lines, line, values, old)
-        weight = weights[layer]
-        floor = np.float32(crude * weight * (1 - 1e-6))
-        for lane in range(size):
-            value = abs(values[lane])
-            if value >= floor and value > 0:
-                score[0] = np.float64(value) / weight
-                if score[0] >= crude and score[0] > 0:
-                    keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
-                    found += 1
+        fetch(sources, lines, min(line + _AHEAD, count - 1))
+        layer = lines.layer[line]
+        lanes = read_line(sources, lines, line, low[layer], values)
+        lane = 0
+        while lanes != 0:
+            if lanes & 1:
+                score[0] = np.float64(abs(values[lane])) / weights[layer]
+                keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
+                found += 1
+            lanes >>= 1
+            lane += 1
     return keys[:found]
 
 
 @compiled
-def read_line(sources: Sources, lines: Lines, line: int, values: Floats32, old: Floats32) -> None:
-    """The entries of a line, its residual added, into *values*; both arrays hold 16."""
-    layer, start, size = lines.layer[line], lines.start[line], lines.size[line]
-    _gather(sources.kind[layer], sources.address[layer], start, size, values.ctypes.data)
+def fetch(sources: Sources, lines: Lines, line: int) -> None:
+    """Have a line on its way when its turn comes: lines lie far apart."""
+    layer, start = lines.layer[line], lines.start[line]
+    width = 4 if sources.kind[layer] == FLOAT32 else 2
+    simd.prefetch(sources.address[layer] + width * start)
     if sources.residual[layer] != 0:
-        _gather(FLOAT32, sources.residual[layer], start, size, old.ctypes.data)
-        for lane in range(_LINE):
-            values[lane] += old[lane]
+        simd.prefetch(sources.residual[layer] + 4 * start)
 
 
 @compiled
-def _gather(kind: int, address: int, start: int, size: int, out: int) -> None:
+def read_line(sources: Sources, lines: Lines, line: int, low: int, values: Floats32) -> int:
+    """A line's 16 entries, its residual added, into *values*; which of them reach *low*."""
+    layer = lines.layer[line]
+    kind, address, residual = sources.kind[layer], sources.address[layer], sources.residual[layer]
+    start, size, least = lines.start[line], lines.size[line], np.uint32(low)
+    out = values.ctypes.data
     if kind == FLOAT32:
-        simd.gather_float32(address, start, size, out)
-    elif kind == FLOAT16:
-        simd.gather_float16(address, start, size, out)
-    elif kind == BFLOAT16:
-        simd.gather_bfloat16(address, start, size, out)
+        return simd.gather_float32(address, residual, start, size, least, out)
+    if kind == FLOAT16:
+        return simd.gather_float16(address, residual, start, size, least, out)
+    return simd.gather_bfloat16(address, residual, start, size, least, out)
 
 
 @compiled

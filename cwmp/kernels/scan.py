@@ -19,17 +19,12 @@ from numpy.typing import NDArray
 
 from cwmp.kernels import simd
 from cwmp.kernels.jit import compiled
+from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.threads import MOST_THREADS, in_parallel
 
-Bits = NDArray[np.uint32]
 Floats32 = NDArray[np.float32]
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-ALL_BITS = 2**32 - 1
-"""A threshold that no magnitude reaches: closes a layer."""
-NO_BITS = 2**31
-"""Above the bits of every magnitude, NaN's among them: no upper limit."""
 FLOAT32, FLOAT16, BFLOAT16 = range(3)
 
 _CHUNK = 2**15

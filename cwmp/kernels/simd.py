@@ -96,6 +96,10 @@ def _load_bfloat16(b: _Builder, base: _Value, entry: _Value, lanes: _Value) -> _
     return b.bitcast(b.shl(b.zext(short, _BITS), _vector(_BITS, [16] * LANES)), _FLOATS)
 
 
+def _magnitude(b: _Builder, floats: _Value) -> _Value:
+    return b.and_(b.bitcast(floats, _BITS), _vector(_BITS, [0x7FFFFFFF] * LANES))
+
+
 class _Sink:
     """Where a loop leaves the entries it keeps, and what it learns on the way.
 
@@ -111,12 +115,12 @@ class _Sink:
         self.largest = cgutils.alloca_once_value(b, _vector(_BITS, [0] * LANES))
 
     def magnitude(self, floats: _Value) -> _Value:
-        return self.b.and_(self.b.bitcast(floats, _BITS), _vector(_BITS, [0x7FFFFFFF] * LANES))
+        return _magnitude(self.b, floats)
 
     def watch(self, floats: _Value) -> None:
         """Add g^2, exact in float64, to the sixteen sums, and keep the largest magnitude."""
         b = self.b
-        bits = self.magnitude(floats)
+        bits = _magnitude(b, floats)
         largest = _call(b, "llvm.umax.v16i32", _BITS, b.load(self.largest), bits)
         b.store(largest, self.largest)
         wide = b.fpext(floats, _DOUBLES)
@@ -125,7 +129,7 @@ class _Sink:
     def wanted(self, floats: _Value, lanes: _Value) -> _Value:
         """Those of the *lanes* whose magnitude lies in the interval."""
         b = self.b
-        inside = b.icmp_unsigned("<", b.sub(self.magnitude(floats), self.low), self.span)
+        inside = b.icmp_unsigned("<", b.sub(_magnitude(b, floats), self.low), self.span)
         return inside if lanes is None else b.and_(inside, lanes)
 
     def keep(self, index: _Value, floats: _Value, lanes: _Value, limit: _Value = None) -> None:
@@ -313,14 +317,21 @@ def compact(_, in_index, in_value, entries, low, span, out_index, out_value, lim
 
 def _gather(load: _Load) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def gather(_: Any, source, entry, entries, out):  # type: ignore[no-untyped-def]
-        def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> None:
-            source, entry, entries, out = arguments
-            floats = load(b, source, entry, _first(b, entries))
-            b.store(floats, b.inttoptr(out, _FLOATS.as_pointer()), align=4)
+    def gather(_: Any, source, residual, entry, entries, low, out):  # type: ignore[no-untyped-def]
+        def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
+            source, residual, entry, entries, low, out = arguments
+            lanes = _first(b, entries)
+            floats = cgutils.alloca_once_value(b, load(b, source, entry, lanes))
+            with b.if_then(b.icmp_unsigned("!=", residual, ir.Constant(_I64, 0))):
+                old = _load_float32(b, residual, entry, lanes)
+                b.store(b.fadd(old, b.load(floats)), floats)
+            values = b.load(floats)
+            b.store(values, b.inttoptr(out, _FLOATS.as_pointer()), align=4)
+            large = b.icmp_unsigned(">=", _magnitude(b, values), _splat(b, low))
+            return b.zext(b.bitcast(b.and_(large, lanes), _I16), _I64)
 
         i64 = types.int64
-        return types.void(i64, i64, i64, i64), generate
+        return i64(i64, i64, i64, i64, types.uint32, i64), generate
 
     return gather
 
@@ -328,8 +339,9 @@ def _gather(load: _Load) -> Any:
 gather_float32 = _gather(_load_float32)
 gather_float16 = _gather(_load_float16)
 gather_bfloat16 = _gather(_load_bfloat16)
-"""``gather_*(source, entry, entries, out)``: the *entries* <= 16 floats from *entry* on, as
-float32, and zeros after them."""
+"""``gather_*(source, residual, entry, entries, low, out) -> lanes``: the *entries* <= 16 floats
+from *entry* on, with those of *residual* added unless it is 0, as float32, and zeros after them.
+The lanes whose |g| bits are at least *low* come back as bits, the first entry's lowest."""
 
 
 def _pointer(kind: Any) -> Any:
@@ -347,3 +359,15 @@ pointer_float32 = _pointer(types.float32)
 pointer_int32 = _pointer(types.int32)
 pointer_uint32 = _pointer(types.uint32)
 """``pointer_*(address)``: for `numba.carray`."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_: Any, address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at *address*, which need not be valid."""
+
+    def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> None:
+        pointer = b.inttoptr(arguments[0], _I8.as_pointer())
+        read, keep, data = (ir.Constant(_I32, x) for x in (0, 3, 1))
+        _call(b, "llvm.prefetch.p0", _VOID, pointer, read, keep, data)
+
+    return types.void(types.int64), generate

@@ -6,10 +6,9 @@ import numpy as np
 
 from cwmp.kernels.crossing import Cut
 from cwmp.kernels.energy import EnergyTable, message_energy
+from cwmp.kernels.magnitudes import Bits, Floats
 from cwmp.kernels.scan import (
-    Bits,
     Candidates,
-    Floats,
     Integers,
     Scratch,
     Sources,

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from cwmp.kernels.curves import cut_of, ranked
 from cwmp.kernels.energy import dense_forms
 from cwmp.kernels.fixed_charge import solve
+from cwmp.kernels.magnitudes import ALL_BITS, Bits
 from cwmp.kernels.rehearsal import rehearse
-from cwmp.kernels.scan import ALL_BITS, Bits
 from cwmp.selection import Selection
 from cwmp.selectors.prefix import unaffordable
 from cwmp.selectors.reading import Reading

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cwmp.kernels.crossing import Cut
-from cwmp.kernels.scan import Floats
+from cwmp.kernels.magnitudes import Floats
 from cwmp.selection import Selection
 from cwmp.selectors.reading import Reading
 from cwmp.selectors.search import Search

@@ -10,7 +10,8 @@ from cwmp.kernels.crossing import Cut
 from cwmp.kernels.curves import Ranked, best_counts, cut_of, ranked
 from cwmp.kernels.energy import dense_forms, message_energy
 from cwmp.kernels.keep import per_layer
-from cwmp.kernels.scan import ALL_BITS, Bits, Floats, Integers
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
+from cwmp.kernels.scan import Integers
 from cwmp.selection import Selection
 from cwmp.selectors.reading import Reading
 from cwmp.selectors.search import Pass, Search

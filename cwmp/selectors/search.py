@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cwmp.kernels.crossing import Cut, chunk_thresholds, longest_prefix, threshold_bits
+from cwmp.kernels.crossing import Cut, chunk_thresholds, longest_prefix
 from cwmp.kernels.energy import dense_forms, energy_table, message_energy, opening_energies
 from cwmp.kernels.keep import below, keep, per_layer
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
 from cwmp.kernels.sample import TIE_WIDTH, Bracket, bracket, lines_of
 from cwmp.kernels.scan import (
-    ALL_BITS,
-    Bits,
     Candidates,
-    Floats,
     Scratch,
     Wanted,
     chunks_of,
@@ -87,8 +85,11 @@ class Search:
         while True:
             low = threshold_bits(score, weights)
             done = self.scan(reading, low, expected)
-            band = below(done.found, threshold_bits(guess.high, weights), self.threads)
+            band = below(
+                done.found, threshold_bits(guess.high, weights), self.scratch, self.threads
+            )
             cut = longest_prefix(done.found, band, *budget)
+            done.found.memory.extend(band.memory)
             cut = cut or longest_prefix(done.found, done.found, *budget)
             if cut is None and score == 0:
                 counts = per_layer(done.found, done.found.count, low.size).astype(np.int64)
