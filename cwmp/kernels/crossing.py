@@ -8,15 +8,15 @@ layer, and in layers that share the last score a position up to which ties are k
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numba import carray
 
 from cwmp.kernels import simd
+from cwmp.kernels.doubt import Band, Doubtful, collect, count_bits, count_from, interval
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
+from cwmp.kernels.magnitudes import ALL_BITS, NO_BITS, Bits, Floats, threshold_bits
 from cwmp.kernels.scan import Candidates, Integers
 
 _FEW = 64
@@ -45,15 +45,6 @@ class Cut:
     next_bits: int = 0
 
 
-class Doubtful(NamedTuple):
-    """Entries whose score lies in an interval, in the layers' order and then by position."""
-
-    score: Floats
-    layer: Integers
-    bits: Bits
-    position: Integers
-
-
 def longest_prefix(
     found: Candidates,
     band: Candidates,
@@ -74,11 +65,10 @@ def longest_prefix(
     """
     chunks = found.chunks
     state, low, limit, counts, chunk_counts, layer, bits = _longest_prefix(
-        chunks.layer,
         chunks.start,
         chunks.size,
         found.count,
-        (band.index_at, band.value_at, band.count),
+        (chunks.layer, band.index_at, band.value_at, band.count),
         weights,
         table,
         message_j,
@@ -89,43 +79,81 @@ def longest_prefix(
 
 @compiled
 def _longest_prefix(
-    chunk_layer: Integers,
     chunk_start: Integers,
     chunk_size: Integers,
     found: Integers,
-    band: tuple[Integers, Integers, Integers],
+    band: Band,
     weights: Floats,
     table: EnergyTable,
     message_j: float,
     budget_j: float,
 ) -> tuple[int, Bits, Integers, Integers, Integers, int, int]:
-    index_at, value_at, count = band
+    _, _, value_at, count = band
     layers = weights.size
     counts = np.zeros(layers, dtype=np.int64)
     sure = found - count
     for chunk in range(sure.size):
-        counts[chunk_layer[chunk]] += sure[chunk]
+        counts[band[0][chunk]] += sure[chunk]
     low = np.zeros(layers, dtype=np.uint32)
     limit = np.zeros(layers, dtype=np.int64)
     if message_energy(table, message_j, counts) > budget_j:
         return _EXCEEDS, low, limit, counts, sure, -1, 0
-    doubtful = _doubtful(chunk_layer, index_at, value_at, count, weights)
-    live = _narrow(doubtful, counts, table, message_j, budget_j)
-    state, layer, bits, score, position = _finish(
-        doubtful, live, counts, table, message_j, budget_j
+    below, above = interval(band, counts, weights, table, message_j, budget_j)
+    state, layer, bits, score, position, ends = _end(
+        band, counts, weights, table, message_j, budget_j, below, above
     )
+    if state != _CROSSES and (below > 0 or np.isfinite(above)):  # the sample of the band misled
+        state, layer, bits, score, position, ends = _end(
+            band, counts, weights, table, message_j, budget_j, 0.0, np.inf
+        )
     if state == _FITS:
         return _FITS, low, limit, counts, sure, -1, 0
     low, limit = _limits(weights, table.parameters, score, bits, layer, position)
-    lows, splits = chunk_thresholds(chunk_layer, chunk_start, chunk_size, low, limit)
-    done = 0
+    lows, splits = chunk_thresholds(band[0], chunk_start, chunk_size, low, limit)
     for chunk in range(count.size):
-        for slot in range(done, done + count[chunk]):
-            here = doubtful.bits[slot]
-            tied = here + 1 == lows[chunk] and doubtful.position[slot] < splits[chunk]
-            sure[chunk] += np.int64(here >= lows[chunk] or tied)
-        done += count[chunk]
-    return _CROSSES, low, limit, counts, sure, layer, bits
+        sure[chunk] += count_bits(value_at[chunk], count[chunk], lows[chunk])
+        if splits[chunk] >= 0:
+            sure[chunk] += _ties_before(band, chunk, lows[chunk] - 1, splits[chunk])
+    return _CROSSES, low, limit, ends, sure, layer, bits
+
+
+@compiled
+def _end(
+    band: Band,
+    counts: Integers,
+    weights: Floats,
+    table: EnergyTable,
+    message_j: float,
+    budget_j: float,
+    below: float,
+    above: float,
+) -> tuple[int, int, int, float, int, Integers]:
+    """The first entry that does not fit, among those that score from *below* to *above*.
+
+    Its layer, bits, score and position; and what is kept of each layer.
+    """
+    high = threshold_bits(above, weights)
+    kept = counts + count_from(band, high, weights.size)
+    if message_energy(table, message_j, kept) > budget_j:
+        return _EXCEEDS, -1, 0, 0.0, 0, kept
+    low = threshold_bits(below, weights)
+    doubtful = collect(band, weights, low, np.minimum(high, np.uint32(NO_BITS)))
+    live = _narrow(doubtful, kept, table, message_j, budget_j)
+    state, layer, bits, score, position = _finish(doubtful, live, kept, table, message_j, budget_j)
+    return state, layer, bits, score, position, kept
+
+
+@compiled
+def _ties_before(band: Band, chunk: int, bits: int, split: int) -> int:
+    """Entries of exactly these *bits* at positions before *split* of a chunk."""
+    _, index_at, value_at, count = band
+    index = carray(simd.pointer_int32(index_at[chunk]), (count[chunk],))
+    raw = carray(simd.pointer_uint32(value_at[chunk]), (count[chunk],))
+    number = 0
+    for slot in range(count[chunk]):
+        tied = (raw[slot] & np.uint32(0x7FFFFFFF)) == np.uint32(bits)
+        number += np.int64(tied and index[slot] < split)
+    return number
 
 
 @compiled
@@ -146,32 +174,6 @@ def chunk_thresholds(
 
 
 @compiled
-def _doubtful(
-    chunk_layer: Integers, index_at: Integers, value_at: Integers, count: Integers, weights: Floats
-) -> Doubtful:
-    total = count.sum()
-    score = np.empty(total, dtype=np.float64)
-    layers = np.empty(total, dtype=np.int64)
-    bits = np.empty(total, dtype=np.uint32)
-    positions = np.empty(total, dtype=np.int64)
-    done = 0
-    for chunk in range(count.size):
-        size = count[chunk]
-        layer = chunk_layer[chunk]
-        weight = weights[layer]
-        index = carray(simd.pointer_int32(index_at[chunk]), (size,))
-        value = carray(simd.pointer_float32(value_at[chunk]), (size,))
-        raw = carray(simd.pointer_uint32(value_at[chunk]), (size,))
-        for slot in range(size):
-            score[done + slot] = np.float64(abs(value[slot])) / weight
-            bits[done + slot] = raw[slot] & np.uint32(0x7FFFFFFF)
-            positions[done + slot] = index[slot]
-            layers[done + slot] = layer
-        done += size
-    return Doubtful(score, layers, bits, positions)
-
-
-@compiled
 def _narrow(
     doubtful: Doubtful, counts: Integers, table: EnergyTable, message_j: float, budget_j: float
 ) -> Integers:
@@ -183,8 +185,9 @@ def _narrow(
     keys = doubtful.score.view(np.int64)
     live = np.arange(keys.size)
     layers = counts.size
-    bins = max(2, min(_BINS, _HISTOGRAM // layers))
+    most_bins = max(2, min(_BINS, _HISTOGRAM // layers))
     while live.size > _FEW:
+        bins = max(2, min(most_bins, live.size // 4))
         least, most = keys[live[0]], keys[live[0]]
         for slot in live:
             least = min(least, keys[slot])

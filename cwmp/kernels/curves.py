@@ -13,10 +13,9 @@ from cwmp.kernels.crossing import Cut
 from cwmp.kernels.energy import EnergyTable, dense_energy, layer_energy
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
+from cwmp.kernels.radix import sort_falling
 from cwmp.kernels.scan import Candidates, Integers
 
-_DIGIT_BITS = 11
-_FEW = 512
 _NOISE = 1e-12
 
 
@@ -113,31 +112,6 @@ def _ranked(
             gain += np.float64(view[0]) * np.float64(view[0])
             gains[rank + layer + 1] = gain
     return bits, starts, gains
-
-
-@compiled
-def sort_falling(bits: Bits, other: Bits) -> None:
-    """Sort 31-bit numbers from the largest down, in place; *other* is as long, for scratch."""
-    if bits.size <= _FEW:
-        bits.sort()
-        bits[:] = bits[::-1].copy()
-        return
-    digits = 1 << _DIGIT_BITS
-    ends = np.empty(digits + 1, dtype=np.int64)
-    source, target = bits, other
-    for turn in range(3):
-        shift = np.uint32(turn * _DIGIT_BITS)
-        ends[:] = 0
-        for number in source:
-            ends[digits - np.int64((number >> shift) & np.uint32(digits - 1))] += 1
-        for digit in range(digits):
-            ends[digit + 1] += ends[digit]
-        for number in source:
-            digit = digits - 1 - np.int64((number >> shift) & np.uint32(digits - 1))
-            target[ends[digit]] = number
-            ends[digit] += 1
-        source, target = target, source
-    bits[:] = other
 
 
 @compiled

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.kernels.curves import sort_falling
 from cwmp.kernels.energy import EnergyTable
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
+from cwmp.kernels.radix import sort_falling
 from cwmp.kernels.sample import Lines, fetch, read_line, scale_of
 from cwmp.kernels.scan import Integers, Sources
 from cwmp.kernels.simd import LANES

@@ -16,6 +16,7 @@ from cwmp.kernels import simd
 from cwmp.kernels.energy import EnergyTable, message_energy
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import Floats, threshold_bits
+from cwmp.kernels.radix import falling
 from cwmp.kernels.scan import FLOAT16, FLOAT32, Floats32, Integers, Sources
 
 _LINE = simd.LANES
@@ -26,7 +27,6 @@ _SHARE = 12
 _DEVIATIONS = 4.5
 _NUMBER_BITS = 20
 _AHEAD = 24
-_DIGIT_BITS = 11
 _SEED = 20260322
 TIE_WIDTH = 2.0 ** (_NUMBER_BITS - 51)
 """By how much, relative to it, a score can lie above what `Bracket.tied` says."""
@@ -125,7 +125,7 @@ def _bracket(
     sizes = table.parameters
     count = min(_FIRST_LINES, lines.layer.size)
     scale = scale_of(lines, count, sizes)
-    keys = _falling(_keys(sources, lines, count, weights, 0.0))
+    keys = falling(_keys(sources, lines, count, weights, 0.0), _NUMBER_BITS)
     reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
     kept = max(_estimate(keys[:reach], lines, scale), 1.0)
     entries = sizes.sum()
@@ -138,7 +138,7 @@ def _bracket(
         if margin < keys.size:
             crude = _score(keys[margin])
         scale = scale_of(lines, wanted, sizes)
-        keys = _falling(_keys(sources, lines, wanted, weights, crude))
+        keys = falling(_keys(sources, lines, wanted, weights, crude), _NUMBER_BITS)
         reach = _longest(keys, lines, scale, table, message_j, budget_j, keys.size)
     spread = 1 + _DEVIATIONS * _deviation(keys[:reach], lines, scale, weights)
     inner = _longest(keys, lines, scale * spread, table, message_j, budget_j, reach)
@@ -274,30 +274,6 @@ def read_line(sources: Sources, lines: Lines, line: int, low: int, values: Float
     if kind == FLOAT16:
         return simd.gather_float16(address, residual, start, size, least, out)
     return simd.gather_bfloat16(address, residual, start, size, least, out)
-
-
-@compiled
-def _falling(keys: Integers) -> Integers:
-    """*keys* from the largest score to the smallest, by a radix sort of the bits that differ."""
-    if keys.size < 2:
-        return keys
-    least, most = keys.min() >> _NUMBER_BITS, keys.max() >> _NUMBER_BITS
-    other = np.empty_like(keys)
-    digits = 1 << _DIGIT_BITS
-    shift = 0
-    while (most - least) >> shift > 0:
-        ends = np.zeros(digits + 1, dtype=np.int64)
-        for key in keys:
-            ends[(((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)) + 1] += 1
-        for digit in range(digits):
-            ends[digit + 1] += ends[digit]
-        for key in keys:
-            digit = ((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)
-            other[ends[digit]] = key
-            ends[digit] += 1
-        keys, other = other, keys
-        shift += _DIGIT_BITS
-    return keys
 
 
 @compiled
