@@ -143,6 +143,8 @@ def chunk_of(chunks: Chunks, chunk: int) -> Chunks:
 
 def runs_of(work: Integers, threads: int) -> list[tuple[int, int]]:
     """Runs of chunks, one a thread, with about equal shares of *work*."""
+    if threads == 1:
+        return [(0, work.size)]
     ends = np.cumsum(work)
     shares = ends[-1] * np.arange(threads + 1) // threads
     cuts = np.searchsorted(ends, shares)
@@ -157,7 +159,7 @@ def scan(
     scratch: Scratch,
     *,
     expected: int,
-    threads: int = 1,
+    runs: Sequence[tuple[int, int]] | None = None,
 ) -> Candidates:
     """Keep the entries that are *wanted*.
 
@@ -166,16 +168,17 @@ def scan(
 
     Args:
         expected: about how many entries are kept; more is only slower.
+        runs: the chunks of each thread, see `runs_of`; ``None`` for one thread.
     """
-    runs = chunks.layer.size
+    size = chunks.layer.size
     found = Candidates(
         chunks,
-        np.zeros(runs, dtype=np.int64),
-        np.zeros(runs, dtype=np.int64),
-        np.zeros(runs, dtype=np.int64),
-        np.zeros(runs, dtype=np.float64),
-        np.zeros(runs, dtype=np.int64),
-        np.zeros(runs, dtype=np.uint32),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.float64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.uint32),
     )
     total = int(chunks.size.sum())
 
@@ -189,7 +192,7 @@ def scan(
             begin = _scan_run(sources, found, begin, end, wanted, room)
         return rooms
 
-    tasks = [partial(run, *part) for part in runs_of(chunks.size, threads)]
+    tasks = [partial(run, *part) for part in runs or [(0, size)]]
     found.memory = [room for rooms in in_parallel(tasks) for room in rooms]
     return found
 

@@ -22,7 +22,7 @@ from cwmp.selectors.prefix import best_of, select_prefix
 from cwmp.selectors.reading import Reading
 from cwmp.selectors.reference import ReferenceCostWeighted
 
-_TIGHT = 1 - 1e-6
+_TIGHT = 1 - 1e-4
 
 
 class CostWeighted(KernelRule):
@@ -35,8 +35,8 @@ class CostWeighted(KernelRule):
     for every selection within the budget. Where E_l(k) is linear it is the longest prefix of
     the score, at most one entry's g^2 short of the best. Where opening a layer has a fixed cost
     or bytes depend on the density, counts are chosen layer by layer
-    (`cwmp.kernels.fixed_charge`), and a gap to the bound can remain. Top-K's own selection
-    within the budget is a candidate wherever it could be better.
+    (`cwmp.kernels.fixed_charge`), and a gap to the bound can remain. With linear costs Top-K's
+    own selection is tried wherever it could be better by more than one part in 10,000.
 
     (1, 1) is the score as the paper is reported, greedy for sum |g|: its certificate is of
     that sum. Other exponents are prefixes of their order without a bound; (1, 0) is Top-K.

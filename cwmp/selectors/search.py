@@ -16,6 +16,7 @@ from cwmp.kernels.scan import (
     Scratch,
     Wanted,
     chunks_of,
+    runs_of,
     scan,
 )
 from cwmp.kernels.simd import INFINITY_BITS
@@ -61,6 +62,7 @@ class Search:
         self.lines = lines_of(sizes)
         self.opening_j = opening_energies(self.table)
         self.threads = threads_for(sum(sizes), threads)
+        self.runs = runs_of(self.chunks.size, self.threads)
         self.scratch = Scratch()
 
     def affordable(self, weights: Floats, budget_j: float) -> Floats:
@@ -131,7 +133,7 @@ class Search:
             wanted,
             self.scratch,
             expected=expected,
-            threads=self.threads,
+            runs=self.runs,
         )
         if found.largest.max() >= INFINITY_BITS:
             reading.check_finite(self.names)
