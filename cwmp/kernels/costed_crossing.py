@@ -1,0 +1,259 @@
+"""Where the order of entries spends an integer budget, exactly, and what is kept up to there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from cwmp.kernels import simd
+from cwmp.kernels.costed_scan import Costed, Place
+from cwmp.kernels.jit import compiled
+from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
+from cwmp.kernels.scan import Floats32, Integers, runs_of
+from cwmp.kernels.threads import in_parallel
+
+_FEW = 64
+_BINS = 2048
+_ALONE = 2**17
+
+
+class Doubtful(NamedTuple):
+    """Entries in doubt, chunk after chunk, in the order of positions; all of one shape.
+
+    Attributes:
+        score: |g| / w.
+        bits: of |g|.
+        cost: in units of the costs.
+        chunk, slot: where among the candidates it stands.
+    """
+
+    score: Floats
+    bits: Bits
+    cost: Bits
+    chunk: Integers
+    slot: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The first entry that the budget does not pay for, and the cost of those before it.
+
+    Attributes:
+        spent: cost of all entries before it.
+        place: where it stands in `Doubtful`; -1 where all candidates can be paid.
+        next: its score, |g| bits, cost and chunk; ``None`` where there is none.
+    """
+
+    spent: int
+    place: int = -1
+    next: Place | None = None
+
+
+@dataclass(frozen=True)
+class CostedKept:
+    """The entries that are kept, layer after layer.
+
+    Attributes:
+        index: positions in their layers, ascending within each; shape (K,).
+        value: float32; shape (K,).
+        ends: where each layer's entries end, and 0 before; shape (L + 1,).
+        captured: sum of g^2 of each layer's; shape (L,).
+    """
+
+    index: NDArray[np.int32]
+    value: Floats32
+    ends: Integers
+    captured: Floats
+
+
+def doubtful(found: Costed) -> Doubtful:
+    """The entries in doubt, out of the rooms."""
+
+    def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    score = joined([room.score[:size] for room, size in found.rooms])
+    cost = joined([room.doubt_cost[:size] for room, size in found.rooms])
+    slot = joined([room.slot[:size] for room, size in found.rooms])
+    chunk = np.repeat(np.arange(found.doubt.size), found.doubt)
+    return Doubtful(score, _bits(found.value_at, chunk, slot), cost, chunk, slot)
+
+
+def crossing(found: Costed, entries: Doubtful, budget: int) -> Crossing:
+    """The end of the longest prefix within *budget*.
+
+    Returns:
+        A place in *entries* where the budget ends among them. ``spent`` is above the budget where
+        what is surely before them does not fit.
+    """
+    spent = int(found.sure_cost.sum())
+    if spent > budget:
+        return Crossing(spent)
+    place, paid = _crossing(entries, budget - spent)
+    if place < 0:
+        return Crossing(spent + int(paid))
+    following = Place(
+        float(entries.score[place]),
+        int(entries.bits[place]),
+        int(entries.cost[place]),
+        int(entries.chunk[place]),
+        True,
+    )
+    return Crossing(spent + int(paid), int(place), following)
+
+
+def collect(found: Costed, entries: Doubtful, place: int, threads: int = 1) -> CostedKept:
+    """The candidates before the entry at *place* of *entries*; all of them where it is -1."""
+    counts = found.count.copy()
+    if place >= 0:
+        _drop(entries, place, found.value_at, counts)
+    offsets = np.zeros(counts.size + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    total = int(offsets[-1])
+    index, value = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32)
+    squares = np.zeros(counts.size)
+    source = (found.index_at, found.value_at, found.count, offsets)
+    cuts = runs_of(found.count, threads if found.kept > _ALONE else 1)
+    in_parallel([partial(_copy, *source, *run, index, value, squares) for run in cuts])
+    layer = found.chunks.layer
+    layers = int(layer[-1]) + 1
+    ends = np.zeros(layers + 1, dtype=np.int64)
+    ends[1:] = offsets[np.searchsorted(layer, np.arange(layers), side="right")]
+    captured = np.bincount(layer, weights=squares, minlength=layers)
+    return CostedKept(index, value, ends, captured)
+
+
+@compiled
+def _bits(value_at: Integers, chunk: Integers, slot: NDArray[np.int32]) -> Bits:
+    bits = np.empty(slot.size, dtype=np.uint32)
+    for place in range(slot.size):
+        values = carray(simd.pointer_uint32(value_at[chunk[place]]), (slot[place] + 1,))
+        bits[place] = values[slot[place]] & np.uint32(0x7FFFFFFF)
+    return bits
+
+
+@compiled
+def _crossing(entries: Doubtful, left: int) -> tuple[int, int]:
+    """The first entry that *left* does not pay for, -1 for none, and the cost of those before.
+
+    Each round adds up costs in bins of the score, or of |g| where all have one score, and keeps
+    the bin in which the budget ends. A few rounds leave `_FEW` entries, or entries that only their
+    positions tell apart.
+    """
+    total = np.int64(0)
+    for cost in entries.cost:
+        total += cost
+    if total <= left:
+        return -1, total
+    paid = np.int64(0)
+    live = np.arange(entries.score.size)
+    keys = entries.score.view(np.int64)
+    if live.size > _FEW:
+        live, paid = _narrow(keys, entries.cost, live, left, paid)
+    if live.size > _FEW:
+        keys = entries.bits.astype(np.int64)
+        live, paid = _narrow(keys, entries.cost, live, left, paid)
+    if live.size > _FEW:
+        for place in live:
+            if paid + entries.cost[place] > left:
+                return place, paid
+            paid += entries.cost[place]
+    taken = np.zeros(live.size, dtype=np.bool_)
+    while True:
+        best = -1
+        for number in range(live.size):
+            if not taken[number] and (best < 0 or _before(entries, live[number], live[best])):
+                best = number
+        place = live[best]
+        if paid + entries.cost[place] > left:
+            return place, paid
+        paid += entries.cost[place]
+        taken[best] = True
+
+
+@compiled
+def _before(entries: Doubtful, one: int, two: int) -> bool:
+    """Whether entry *one* comes before entry *two*."""
+    if entries.score[one] != entries.score[two]:
+        return entries.score[one] > entries.score[two]
+    if entries.bits[one] != entries.bits[two]:
+        return entries.bits[one] > entries.bits[two]
+    return one < two
+
+
+@compiled
+def _narrow(
+    keys: Integers, cost: Bits, live: Integers, left: int, paid: int
+) -> tuple[Integers, int]:
+    """Those of *live* among which the budget ends, few or of one key, and the cost before them."""
+    while live.size > _FEW:
+        least, most = keys[live[0]], keys[live[0]]
+        for place in live:
+            least = min(least, keys[place])
+            most = max(most, keys[place])
+        if least == most:
+            break
+        shift = 0
+        while (most - least) >> shift >= _BINS:
+            shift += 1
+        sums = np.zeros(_BINS, dtype=np.int64)
+        for place in live:
+            sums[(keys[place] - least) >> shift] += cost[place]
+        ends = _BINS - 1
+        while paid + sums[ends] <= left:
+            paid += sums[ends]
+            ends -= 1
+        chosen = np.empty(live.size, dtype=np.int64)
+        size = 0
+        for place in live:
+            chosen[size] = place
+            size += np.int64((keys[place] - least) >> shift == ends)
+        live = chosen[:size]
+    return live, paid
+
+
+@compiled
+def _drop(entries: Doubtful, place: int, value_at: Integers, counts: Integers) -> None:
+    """Zero the entry at *place* and those after it among the candidates, and count them off."""
+    for other in range(entries.score.size):
+        if other == place or _before(entries, place, other):
+            chunk, slot = entries.chunk[other], entries.slot[other]
+            carray(simd.pointer_float32(value_at[chunk]), (slot + 1,))[slot] = np.float32(0.0)
+            counts[chunk] -= 1
+
+
+@compiled
+def _copy(
+    index_at: Integers,
+    value_at: Integers,
+    count: Integers,
+    offsets: Integers,
+    begin: int,
+    end: int,
+    index: NDArray[np.int32],
+    value: Floats32,
+    squares: Floats,
+) -> None:
+    """The candidates that are not zero, and their sums of g^2."""
+    stats = np.empty(simd.STATS, dtype=np.float64)
+    for chunk in range(begin, end):
+        place = offsets[chunk]
+        if place == offsets[chunk + 1]:
+            continue
+        simd.compact(
+            index_at[chunk],
+            value_at[chunk],
+            count[chunk],
+            np.uint32(1),
+            np.uint32(NO_BITS - 1),
+            index.ctypes.data + 4 * place,
+            value.ctypes.data + 4 * place,
+            offsets[end] - place,
+            stats.ctypes.data,
+        )
+        squares[chunk] = stats[: simd.LANES].sum()
