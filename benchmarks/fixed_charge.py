@@ -41,6 +41,7 @@ import device_traces
 from costmodels import costs_from_trace
 from cwmp.kernels.energy import energy_table
 from cwmp.kernels.fixed_charge import solve
+from cwmp.kernels.lines import Curves
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 
 MEDIAN_TARGET, P95_TARGET = 1e-6, 0.01
@@ -58,14 +59,13 @@ class Case:
 
     def solve(self, repeats: int = 1) -> tuple[float, float, float]:
         """What is captured, the bound, and seconds after sorting (the best of *repeats*)."""
-        arguments = (
+        curves = Curves(
             np.concatenate(self.gains),
             np.cumsum([0, *(gain.size for gain in self.gains)]),
             np.array([gain[-1] for gain in self.gains]),
-            energy_table(self.costs),
-            self.costs.message_j,
-            self.budget_j,
+            np.zeros(len(self.gains)),
         )
+        arguments = (curves, energy_table(self.costs), self.costs.message_j, self.budget_j)
         took_s = []
         for _ in range(repeats):
             start_s = time.perf_counter()

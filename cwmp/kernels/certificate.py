@@ -104,17 +104,22 @@ def _unlisted_pay(
 ) -> bool:
     """Whether entries that the curve does not list could be worth their price.
 
-    Past the K listed entries the gain rises by at most the last one's each, while the joules
-    are concave between the knees of the update: it is enough to look at both ends of a piece.
+    Past the K listed entries the gain rises by at most the last one's each, or what is known of
+    those that are not, while the joules are concave between the knees of the update: it is
+    enough to look at both ends of a piece.
     """
     k, size = known(curves, layer), table.parameters[layer]
     start = curves.offsets[layer]
     left = curves.totals[layer] - curves.gains[start + k]
     if k == size or left <= curves.totals[layer] * _EPSILON * (k + 1):
         return False
-    if k == 0:
-        return layer_energy(table, layer, 1) <= payable_j
-    last = curves.gains[start + k] - curves.gains[start + k - 1]
+    last = curves.unlisted[layer]
+    if k > 0:
+        last = min(last, curves.gains[start + k] - curves.gains[start + k - 1])
+    elif layer_energy(table, layer, 1) > payable_j:
+        return False
+    if last == np.inf:
+        return True
     now_j = sparse_energy(table, layer, k)
     begin, end = table.piece_offsets[layer], table.piece_offsets[layer + 1]
     for piece in range(begin, end):

@@ -63,20 +63,13 @@ class _Problem(NamedTuple):
 
 @compiled
 def solve(
-    gains: Floats,
-    offsets: Integers,
-    totals: Floats,
-    table: EnergyTable,
-    message_j: float,
-    budget_j: float,
+    curves: Curves, table: EnergyTable, message_j: float, budget_j: float
 ) -> tuple[Integers, float, float, bool]:
     """Counts that capture nearly the most within *budget_j*, and the bound that certifies them.
 
     Args:
-        gains: for each layer G_l(0) = 0, ..., G_l(K_l), one layer after another: the cumulative
-            sum of its g^2, largest first. K_l may be less than n_l.
-        offsets: where each layer's gains start, and their number; (L + 1,).
-        totals: sum of g^2 of each whole layer; (L,).
+        curves: for each layer the cumulative sum of its g^2, largest first; the K_l entries
+            that it lists may be fewer than the layer's n_l.
         table: the layers' energies.
         message_j: A, charged once.
         budget_j: B.
@@ -87,13 +80,15 @@ def solve(
         selection within *budget_j* captures more. Whether the bound needed nothing of the
         entries that the curves do not list (it holds either way).
     """
-    spendable_j, total = budget_j - message_j, totals.sum()
+    spendable_j, total = budget_j - message_j, curves.totals.sum()
     if not (spendable_j > 0 and total > 0):
-        return np.zeros(totals.size, np.int64), 0.0, 0.0, True
-    curves, scale, power = Curves(gains, offsets, totals), 1.0, math.frexp(total)[1]
+        return np.zeros(curves.totals.size, np.int64), 0.0, 0.0, True
+    scale, power = 1.0, math.frexp(total)[1]
     if abs(power) > _LARGEST_POWER:  # prices would leave the range of float64
         scale = 2.0 ** min(max(-power, -1000), 1000)
-        curves = Curves(gains * scale, offsets, totals * scale)
+        curves = Curves(
+            curves.gains * scale, curves.offsets, curves.totals * scale, curves.unlisted * scale
+        )
     lines = lines_of(table, curves, payable(message_j, budget_j), 0)
     exact = lines_of(table, curves, payable(message_j, budget_j), _SHORT)
     guess = curves.totals.sum() / spendable_j

@@ -6,8 +6,11 @@ load what it left (beside the source, or in numba's cache directory where that i
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -19,9 +22,25 @@ _log = logging.getLogger("cwmp.kernels")
 
 
 def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """*function* compiled at its first call; exact IEEE arithmetic, no reordering of sums."""
-    kernel: Callable[_P, _R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return kernel
+    """*function* compiled at its first call; exact IEEE arithmetic, no reordering of sums.
+
+    What is on disk is used only as long as no kernel's source has changed: numba itself looks
+    at the file of the function alone, not of those that it calls.
+    """
+    kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    stored = kernel._cache._cache_file
+    stored._source_stamp = (stored._source_stamp, sources_digest())
+    return kernel  # type: ignore[no-any-return]
+
+
+@cache
+def sources_digest() -> str:
+    """SHA-256 over the sources of all kernels, and of the sizes that they take from the payload."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [*sorted(here.glob("*.py")), here.parent / "payload.py"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

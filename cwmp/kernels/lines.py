@@ -28,11 +28,14 @@ class Curves(NamedTuple):
         gains: G_l(0), ..., G_l(K_l) of each layer, one after another; G_l(0) = 0.
         offsets: where each layer's gains start, and their number; (L + 1,).
         totals: sum of g^2 of each whole layer, at least G_l(K_l); (L,).
+        unlisted: no entry of the layer that is not listed has a larger g^2; infinite where that
+            is not known; (L,).
     """
 
     gains: Floats
     offsets: Integers
     totals: Floats
+    unlisted: Floats
 
 
 class Lines(NamedTuple):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cwmp.kernels.energy import EnergyTable
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.jit import compiled
+from cwmp.kernels.lines import Curves
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
 from cwmp.kernels.radix import sort_falling
 from cwmp.kernels.sample import Lines, fetch, read_line, scale_of
@@ -36,10 +37,9 @@ def rehearse(
     bits, starts = _sampled(sources, lines, is_open)
     scale = scale_of(lines, lines.layer.size, table.parameters)
     gains, totals = _scaled_gains(bits, starts, scale)
-    offsets = starts + np.arange(starts.size)
-    _, price, _, _ = solve(
-        gains, offsets, totals, _scaled(table, scale, np.diff(starts)), message_j, budget_j
-    )
+    curves = Curves(gains, starts + np.arange(starts.size), totals, np.zeros_like(totals))
+    scaled = _scaled(table, scale, np.diff(starts))
+    _, price, _, _ = solve(curves, scaled, message_j, budget_j)
     least_j = np.minimum.reduceat(table.slope_j, table.piece_offsets[:-1])
     least_j = least_j + table.byte_j * table.value_bytes
     limit = (_CAUTION * np.sqrt(price * least_j)).astype(np.float32).view(np.uint32)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from costmodels.costfile import CostFile, LayerCost
-from cwmp.payload import HEADER_BYTES, buffer_bytes, layer_bytes
+from cwmp.payload import HEADER_BYTES, VALUE_BYTES, ValueType, buffer_bytes, layer_bytes
 from cwmp.selection import Form
 from cwmp.selectors.upper_line import upper_line
 from profiler.errors import BudgetError, InputError
@@ -120,6 +120,7 @@ class SelectionCosts:
         *,
         pattern: str = "random",
         buffer_entries: int = 0,
+        value_type: ValueType = "float32",
     ) -> SelectionCosts:
         """Prepare a cost file for selection.
 
@@ -128,21 +129,27 @@ class SelectionCosts:
             model_layers: the model's layers, checked against the file; ``None`` trusts it.
             pattern: which index pattern's update cost is charged.
             buffer_entries: entries of the model's buffers, sent whole with every message.
+            value_type: the type of values on the wire, the payload layout's: shorter values
+                make the same budget buy more entries.
 
         Raises:
             LayerMismatchError: file and model disagree.
             InputError: the file holds no update cost for the pattern or for the dense add, or
-                no send cost.
+                no send cost, or the value type is unknown.
         """
         send = costs.message_cost("send")
         if send is None:
             raise InputError("the cost file has no 'send' cost: profile with --operations send")
+        if value_type not in VALUE_BYTES:
+            known = ", ".join(VALUE_BYTES)
+            raise InputError(f"values cannot be sent as {value_type!r}; choose from {known}")
+        width = VALUE_BYTES[value_type]
         layers = costs.layers if model_layers is None else costs.match(model_layers)
         overhead = HEADER_BYTES + buffer_bytes(buffer_entries)
-        smallest = overhead + min(min(_sizes(layer, 1)) for layer in layers)
-        largest = overhead + sum(max(_sizes(layer, layer.parameters)) for layer in layers)
+        smallest = overhead + min(min(_sizes(layer, 1, width)) for layer in layers)
+        largest = overhead + sum(max(_sizes(layer, layer.parameters, width)) for layer in layers)
         send_fixed_j, byte_j = upper_line(send, smallest, largest)
-        prices = tuple(_price(layer, pattern, byte_j) for layer in layers)
+        prices = tuple(_price(layer, pattern, byte_j, width) for layer in layers)
         return cls(prices, send_fixed_j + byte_j * overhead)
 
     @classmethod
@@ -193,8 +200,10 @@ class SelectionCosts:
         """Declared joules of keeping ``counts[l]`` entries in layer l; 0 for nothing at all."""
         if not any(counts):
             return 0.0
-        spent = [float(layer.energy_j(k)) for layer, k in zip(self.layers, counts, strict=True)]
-        return self.message_j + sum(spent)
+        spent_j = 0.0  # one by one: sum() compensates from Python 3.12 on, the kernels do not
+        for layer, k in zip(self.layers, counts, strict=True):
+            spent_j += float(layer.energy_j(k))
+        return self.message_j + spent_j
 
     def check_budget(self, budget_j: float) -> None:
         """Raise unless *budget_j* can be spent.
@@ -202,21 +211,30 @@ class SelectionCosts:
         Raises:
             BudgetError: not a positive number, above the dense cost, or too small for one entry.
         """
-        if not (np.isfinite(budget_j) and budget_j > 0):
-            raise BudgetError(f"the budget is {budget_j} J; it must be a positive number")
-        if budget_j > self.dense_j * (1 + 1e-12):
-            raise BudgetError(
-                f"the budget of {budget_j:.4g} J is above the dense cost of {self.dense_j:.4g} J; "
-                "100 % sends everything"
-            )
-        if budget_j < self.cheapest_j:
-            raise BudgetError(
-                f"infeasible: the budget of {budget_j:.4g} J opens no layer; the cheapest "
-                f"single entry costs {self.cheapest_j:.4g} J with its fixed costs"
-            )
+        check_budget(budget_j, self.cheapest_j, self.dense_j)
 
 
-def _price(layer: LayerCost, pattern: str, byte_j: float) -> LayerPrice:
+def check_budget(budget_j: float, cheapest_j: float, dense_j: float) -> None:
+    """Raise unless *budget_j* is between the cheapest selection and the dense cost.
+
+    Raises:
+        BudgetError: it is not, or not a positive number.
+    """
+    if not (np.isfinite(budget_j) and budget_j > 0):
+        raise BudgetError(f"the budget is {budget_j} J; it must be a positive number")
+    if budget_j > dense_j * (1 + 1e-12):
+        raise BudgetError(
+            f"the budget of {budget_j:.4g} J is above the dense cost of {dense_j:.4g} J; "
+            "100 % sends everything"
+        )
+    if budget_j < cheapest_j:
+        raise BudgetError(
+            f"infeasible: the budget of {budget_j:.4g} J opens no layer; the cheapest "
+            f"single entry costs {cheapest_j:.4g} J with its fixed costs"
+        )
+
+
+def _price(layer: LayerCost, pattern: str, byte_j: float, value_bytes: int) -> LayerPrice:
     sparse = layer.find("update", pattern)
     if sparse is None:
         raise InputError(f"layer {layer.name!r} has no update cost for {pattern} indices")
@@ -234,10 +252,13 @@ def _price(layer: LayerCost, pattern: str, byte_j: float) -> LayerPrice:
         slope_j=tuple(piece.c_j.value for piece in sparse.pieces),
         dense_j=float(dense.energy_j(layer.parameters)),
         byte_j=byte_j,
+        value_bytes=value_bytes,
     )
 
 
-def _sizes(layer: LayerCost, k: int) -> tuple[int, int]:
+def _sizes(layer: LayerCost, k: int, value_bytes: int) -> tuple[int, int]:
     """Bytes of *k* entries of *layer*, sparse and dense; of a single entry dense is the smaller."""
-    n = layer.parameters
-    return int(layer_bytes(n, k, "sparse")), int(layer_bytes(n, k, "dense"))
+    sparse, dense = (
+        int(layer_bytes(layer.parameters, k, form, value_bytes)) for form in ("sparse", "dense")
+    )
+    return sparse, dense

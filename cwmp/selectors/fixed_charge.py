@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from cwmp.kernels.curves import cut_of, ranked
 from cwmp.kernels.energy import dense_forms
 from cwmp.kernels.fixed_charge import solve
-from cwmp.kernels.magnitudes import ALL_BITS, Bits
+from cwmp.kernels.lines import Curves
+from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
 from cwmp.kernels.rehearsal import rehearse
 from cwmp.selection import Selection
 from cwmp.selectors.prefix import unaffordable
@@ -36,9 +37,8 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
         done = search.scan(reading, low, expected)
         order = ranked(done.found, is_open.size)
         totals = np.where(is_open, done.total, 0.0)
-        counts, price, bound, listed = solve(
-            order.gains, order.offsets, totals, search.table, search.costs.message_j, budget_j
-        )
+        curves = Curves(order.gains, order.offsets, totals, _squares(low, is_open))
+        counts, price, bound, listed = solve(curves, search.table, search.costs.message_j, budget_j)
         if listed or (low[is_open] == 1).all():
             break
         search.release(done)
@@ -61,9 +61,14 @@ def _thresholds(
     entries = int(search.table.parameters.sum())
     if entries <= _SMALL:
         return np.where(is_open, 1, ALL_BITS).astype(np.uint32), entries
-    return rehearse(
-        reading.sources, search.lines, is_open, search.table, search.costs.message_j, budget_j
-    )
+    sources, lines = search.sampled(reading)
+    return rehearse(sources, lines, is_open, search.table, search.costs.message_j, budget_j)
+
+
+def _squares(low: Bits, is_open: NDArray[np.bool_]) -> Floats:
+    """What the entries below each layer's threshold do not reach in g^2; 0 in closed layers."""
+    value = np.where(is_open, low, 0).astype(np.uint32).view(np.float32).astype(np.float64)
+    return value * value
 
 
 def _halved(low: Bits) -> Bits:

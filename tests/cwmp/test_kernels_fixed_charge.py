@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from cwmp.kernels.dual import curves_of, minimise_dual
 from cwmp.kernels.energy import energy_table
 from cwmp.kernels.fixed_charge import solve
+from cwmp.kernels.lines import Curves
 from cwmp.kernels.reference import energy_of, largest_prefix, score_order
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.fit import affordable, prepared
@@ -34,20 +35,19 @@ class _Problem:
         self.costs, self.squares, self.budget_j = costs, squares, budget_j
         self.gains = [_gains(layer) for layer in squares]
 
-    def solve(self, listed: list[int] | None = None, scale: float = 1.0):
+    def solve(self, listed: list[int] | None = None, scale: float = 1.0, unlisted=None):
         """With no more than *listed* entries of each layer."""
         known = [
             gain[: None if listed is None else listed[number] + 1] * scale
             for number, gain in enumerate(self.gains)
         ]
-        return solve(
+        curves = Curves(
             np.concatenate(known),
             np.cumsum([0, *(gain.size for gain in known)]),
             np.array([gain[-1] * scale for gain in self.gains]),
-            energy_table(self.costs),
-            self.costs.message_j,
-            self.budget_j,
+            np.full(len(known), np.inf) if unlisted is None else unlisted,
         )
+        return solve(curves, energy_table(self.costs), self.costs.message_j, self.budget_j)
 
     def options(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(gain, joules) of each count; a layer that is cheaper dense is captured whole."""
@@ -253,6 +253,29 @@ def test_a_curve_cut_short_keeps_its_bound(seed: int, share: float) -> None:
         assert bound <= whole_bound * (1 + 1e-3)  # whole bytes move the price a little
     if listed == sizes:
         assert certified
+
+
+@given(st.integers(0, 2**32), st.floats(0.05, 1))
+@settings(max_examples=60, deadline=None)
+def test_what_is_known_of_unlisted_entries_certifies_more(seed: int, share: float) -> None:
+    numbers = np.random.default_rng(seed)
+    problem = _random(numbers, 300, int(numbers.integers(1, 7)))
+    listed = [int(share * (gain.size - 1)) for gain in problem.gains]
+    below = np.array(
+        [
+            gain[k + 1] - gain[k] if k + 1 < gain.size else 0.0
+            for gain, k in zip(problem.gains, listed, strict=True)
+        ]
+    )
+    whole, _, whole_bound, _ = problem.solve()
+    _, _, unknown_bound, unknown = problem.solve(listed)
+    counts, _, bound, certified = problem.solve(listed, unlisted=below)
+    assert problem.costs.energy_j(counts) <= problem.budget_j
+    assert certified >= unknown
+    assert bound >= problem.captured(whole) * (1 - 1e-9)
+    assert bound <= unknown_bound * (1 + 1e-3)
+    if certified:
+        assert bound <= whole_bound * (1 + 1e-3)
 
 
 def test_a_cut_is_certified_where_the_price_lies_above_it() -> None:
