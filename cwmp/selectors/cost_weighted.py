@@ -83,7 +83,7 @@ class CostWeighted(KernelRule):
         return "cwmp" if (self.p, self.q) == (2, 1) else f"cwmp:{self.p:g},{self.q:g}"
 
     def _choose(self, reading: Reading, budget_j: float) -> Selection:
-        search = self._search
+        search = self._search_of(reading)
         greedy_for_squares = self.p == 2 * self.q
         if greedy_for_squares and not self.costs.is_linear:
             return select_fixed_charge(search, reading, budget_j)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ from cwmp.kernels.scan import clear
 from cwmp.selection import Selection
 from cwmp.selectors.base import Selector
 from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.device import (
+    SMALL,
+    DeviceReading,
+    DeviceSearch,
+    on_host,
+    tensors_on_device,
+)
 from cwmp.selectors.reading import Reading, read_in_place
 from cwmp.selectors.search import Search
 from cwmp.selectors.updates import AnyUpdate
@@ -28,16 +36,20 @@ class KernelRule(ABC):
         threads: of a pass; ``None`` for as many as pay. The selection does not depend on it.
     """
 
+    _device_kind: str | None = "cuda"
+    _small = SMALL
+
     def __init__(self, costs: SelectionCosts, threads: int | None) -> None:
         self.costs = costs
         self.threads = threads
+        self._device_searches: dict[Any, DeviceSearch] = {}
 
     def select(
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
     ) -> Selection:
         """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
         search = self._search
-        reading = read_in_place(update, search.names, search.shapes)
+        reading = self._on_device(update) or read_in_place(update, search.names, search.shapes)
         if reading is None:
             return self._reference.select(update, budget_j)
         self.costs.check_budget(budget_j)
@@ -81,6 +93,23 @@ class KernelRule(ABC):
         for layer in selection.layers:
             clear(residual[layer.name].reshape(-1), layer.indices)
         return selection
+
+    def _search_of(self, reading: Reading) -> Search:
+        """The search that *reading* is for."""
+        return reading.search if isinstance(reading, DeviceReading) else self._search
+
+    def _on_device(self, update: AnyUpdate) -> Reading | None:
+        """*update* where it lies on a GPU, or copied from there if small; else ``None``."""
+        search = self._search
+        layers = tensors_on_device(update, search.names, search.shapes, self._device_kind)
+        if layers is None:
+            return None
+        if sum(layer.numel() for layer in layers) <= self._small:
+            return on_host(layers, search.names, search.shapes)
+        where = layers[0].device
+        if where not in self._device_searches:
+            self._device_searches[where] = DeviceSearch(self.costs, where, self.threads)
+        return self._device_searches[where].read(layers)
 
     @abstractmethod
     def _choose(self, reading: Reading, budget_j: float) -> Selection:

@@ -14,7 +14,7 @@ from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Sources
 from cwmp.selectors.updates import AnyUpdate, as_array, check_names, check_shape, check_values
 
 _NUMPY_KINDS = {np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16}
-_TORCH_KINDS = {"torch.float32": FLOAT32, "torch.float16": FLOAT16, "torch.bfloat16": BFLOAT16}
+TORCH_KINDS = {"torch.float32": FLOAT32, "torch.float16": FLOAT16, "torch.bfloat16": BFLOAT16}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _locate(value: Any) -> tuple[Any, int, int] | None:
         array = np.ascontiguousarray(value)
         return array.reshape(value.shape), array.ctypes.data, known
     if hasattr(value, "data_ptr"):  # a torch tensor, told without importing torch
-        known = _TORCH_KINDS.get(str(value.dtype))
+        known = TORCH_KINDS.get(str(value.dtype))
         if known is None:
             return None
         tensor = value.detach().cpu().contiguous()

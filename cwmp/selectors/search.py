@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwmp.kernels.crossing import Cut, chunk_thresholds, longest_prefix
 from cwmp.kernels.energy import dense_forms, energy_table, message_energy, opening_energies
-from cwmp.kernels.keep import below, keep, per_layer
+from cwmp.kernels.keep import Kept, below, keep, per_layer
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
-from cwmp.kernels.sample import TIE_WIDTH, Bracket, bracket, lines_of
+from cwmp.kernels.sample import TIE_WIDTH, Bracket, Lines, bracket, lines_of
 from cwmp.kernels.scan import (
     Candidates,
     Scratch,
+    Sources,
     Wanted,
     chunks_of,
     runs_of,
@@ -173,6 +175,14 @@ class Search:
         """Give the memory of a pass back; its candidates are gone."""
         self.scratch.give_back(done.found.memory)
 
+    def sampled(self, reading: Reading) -> tuple[Sources, Lines]:
+        """Where the lines of a sample of *reading* lie."""
+        return reading.sources, self.lines
+
+    def kept(self, done: Pass, cut: Cut, dense: NDArray[np.bool_]) -> Kept:
+        """What *cut* keeps; of layers that are *dense* it need not be listed."""
+        return keep(done.found, cut, self.threads)
+
     def selection(
         self,
         done: Pass,
@@ -183,8 +193,8 @@ class Search:
         price: float | None = None,
     ) -> Selection:
         """What *cut* keeps; a layer that is cheaper as one dense vector is kept whole."""
-        kept = keep(done.found, cut, self.threads)
         dense = dense_forms(self.table, cut.counts)
+        kept = self.kept(done, cut, dense)
         captured, layers = 0.0, []
         for number in np.flatnonzero(cut.counts).tolist():
             part = slice(int(kept.ends[number]), int(kept.ends[number + 1]))

@@ -39,7 +39,7 @@ class TopK(KernelRule):
 
     def _choose(self, reading: Reading, budget_j: float) -> Selection:
         ones = np.ones(len(self.costs.layers))
-        return select_prefix(self._search, reading, ones, budget_j)
+        return select_prefix(self._search_of(reading), reading, ones, budget_j)
 
     @property
     def _reference(self) -> ReferenceTopK:
