@@ -6,6 +6,7 @@ load what it left (beside the source, or in numba's cache directory where that i
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 from collections.abc import Callable
@@ -24,23 +25,49 @@ _log = logging.getLogger("cwmp.kernels")
 def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """*function* compiled at its first call; exact IEEE arithmetic, no reordering of sums.
 
-    What is on disk is used only as long as no kernel's source has changed: numba itself looks
-    at the file of the function alone, not of those that it calls.
+    What is on disk is used only as long as no source it was made from has changed: numba itself
+    looks at the file of the function alone, not of those that it calls.
     """
     kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     stored = kernel._cache._cache_file
-    stored._source_stamp = (stored._source_stamp, sources_digest())
+    stored._source_stamp = (stored._source_stamp, sources_digest(function.__module__))
     return kernel  # type: ignore[no-any-return]
 
 
 @cache
-def sources_digest() -> str:
-    """SHA-256 over the sources of all kernels, and of the sizes that they take from the payload."""
-    here = Path(__file__).parent
+def sources_digest(module: str) -> str:
+    """SHA-256 over the sources of *module* and of those of this package that it imports from."""
     digest = hashlib.sha256()
-    for path in [*sorted(here.glob("*.py")), here.parent / "payload.py"]:
-        digest.update(path.read_bytes())
+    for name in sorted(_closure(module)):
+        digest.update(_source(name).read_bytes())
     return digest.hexdigest()
+
+
+def _closure(module: str) -> set[str]:
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imports(name)
+    return found
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules of this package that *module* names in its import statements."""
+    package = __name__.partition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(_source(module).read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return tuple(x for x in names if x.startswith(f"{package}.") and _source(x).is_file())
+
+
+def _source(module: str) -> Path:
+    top = Path(__file__).parents[2]
+    path = top.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

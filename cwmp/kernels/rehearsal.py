@@ -18,6 +18,7 @@ from cwmp.payload import LAYER_HEADER_BYTES
 
 _CAUTION = 0.9
 _AHEAD = 24
+_LINES = 2**13
 
 
 def rehearse(
@@ -34,6 +35,7 @@ def rehearse(
     price that the sample's own solution finds, an entry pays where g^2 > price * c; the least
     that one can cost in a layer, taken with some caution, gives the layer's threshold.
     """
+    lines = Lines(*(part[:_LINES] for part in lines))
     bits, starts = _sampled(sources, lines, is_open)
     scale = scale_of(lines, lines.layer.size, table.parameters)
     gains, totals = _scaled_gains(bits, starts, scale)
