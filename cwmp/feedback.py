@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cwmp.payload import ValueType
 from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.base import Selector
-from cwmp.selectors.kernel_rule import KernelRule
+from cwmp.selectors.kernel_rule import KernelRule, ResidualLostError
 from cwmp.selectors.updates import AnyUpdate, as_array
 from cwmp.wire.values import as_sent
 from profiler.errors import LayerMismatchError, UpdateError
@@ -109,9 +109,8 @@ class ErrorFeedback:
             selection = self.selector.select_added(
                 update, self._residual, budget_j, norm=self._norm, check=self.check
             )
-        except UpdateError:
-            if not self.check:
-                self.reset()
+        except ResidualLostError:
+            self.reset()
             raise
         if selection is not None:
             self._norm = math.sqrt(selection.total)

@@ -14,18 +14,18 @@ from cwmp.kernels.scan import clear
 from cwmp.selection import Selection
 from cwmp.selectors.base import Selector
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.selectors.device import (
-    SMALL,
-    DeviceReading,
-    DeviceSearch,
-    on_host,
-    tensors_on_device,
-)
+from cwmp.selectors.device import DeviceSearch
+from cwmp.selectors.device_reading import SMALL, DeviceReading, on_host, tensors_on_device
 from cwmp.selectors.reading import Reading, read_in_place
 from cwmp.selectors.search import Search
 from cwmp.selectors.updates import AnyUpdate
+from profiler.errors import UpdateError
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+class ResidualLostError(UpdateError):
+    """NaN or inf was found in an update that had already been added to the residual."""
 
 
 class KernelRule(ABC):
@@ -79,6 +79,7 @@ class KernelRule(ABC):
 
         Raises:
             LayerMismatchError, UpdateError, BudgetError: as for `select`.
+            ResidualLostError: without *check*, an update that holds NaN or inf.
         """
         search = self._search
         reading = read_in_place(update, search.names, search.shapes, residual)
@@ -89,7 +90,10 @@ class KernelRule(ABC):
             return None  # an update that is zero in the open layers is refused after the pass
         if check and norm + search.largest(reading) > _LARGEST:  # the sum could overflow
             return None
-        selection = self._choose(reading, budget_j)
+        try:
+            selection = self._choose(reading, budget_j)
+        except UpdateError as error:
+            raise ResidualLostError(f"{error}; the residual is lost: pass check=True") from error
         for layer in selection.layers:
             clear(residual[layer.name].reshape(-1), layer.indices)
         return selection
