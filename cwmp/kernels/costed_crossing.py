@@ -20,6 +20,7 @@ from cwmp.kernels.threads import in_parallel
 _FEW = 64
 _BINS = 2048
 _ALONE = 2**17
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 class Doubtful(NamedTuple):
@@ -27,15 +28,14 @@ class Doubtful(NamedTuple):
 
     Attributes:
         score: |g| / w.
-        bits: of |g|.
+        bits: of g.
         cost: in units of the costs.
-        chunk, slot: where among the candidates it stands.
+        slot: where among its chunk's candidates it stands.
     """
 
     score: Floats
     bits: Bits
     cost: Bits
-    chunk: Integers
     slot: NDArray[np.int32]
 
 
@@ -77,11 +77,12 @@ def doubtful(found: Costed) -> Doubtful:
     def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    score = joined([room.score[:size] for room, size in found.rooms])
-    cost = joined([room.doubt_cost[:size] for room, size in found.rooms])
-    slot = joined([room.slot[:size] for room, size in found.rooms])
-    chunk = np.repeat(np.arange(found.doubt.size), found.doubt)
-    return Doubtful(score, _bits(found.value_at, chunk, slot), cost, chunk, slot)
+    return Doubtful(
+        joined([room.score[:size] for room, size in found.rooms]),
+        joined([room.doubt_value[:size] for room, size in found.rooms]).view(np.uint32),
+        joined([room.doubt_cost[:size] for room, size in found.rooms]),
+        joined([room.slot[:size] for room, size in found.rooms]),
+    )
 
 
 def crossing(found: Costed, entries: Doubtful, budget: int) -> Crossing:
@@ -99,9 +100,9 @@ def crossing(found: Costed, entries: Doubtful, budget: int) -> Crossing:
         return Crossing(spent + int(paid))
     following = Place(
         float(entries.score[place]),
-        int(entries.bits[place]),
+        int(entries.bits[place] & _MAGNITUDE),
         int(entries.cost[place]),
-        int(entries.chunk[place]),
+        int(np.searchsorted(np.cumsum(found.doubt), place, side="right")),
         True,
     )
     return Crossing(spent + int(paid), int(place), following)
@@ -111,7 +112,7 @@ def collect(found: Costed, entries: Doubtful, place: int, threads: int = 1) -> C
     """The candidates before the entry at *place* of *entries*; all of them where it is -1."""
     counts = found.count.copy()
     if place >= 0:
-        _drop(entries, place, found.value_at, counts)
+        _drop(entries, place, found.doubt, found.value_at, counts)
     offsets = np.zeros(counts.size + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     total = int(offsets[-1])
@@ -129,15 +130,6 @@ def collect(found: Costed, entries: Doubtful, place: int, threads: int = 1) -> C
 
 
 @compiled
-def _bits(value_at: Integers, chunk: Integers, slot: NDArray[np.int32]) -> Bits:
-    bits = np.empty(slot.size, dtype=np.uint32)
-    for place in range(slot.size):
-        values = carray(simd.pointer_uint32(value_at[chunk[place]]), (slot[place] + 1,))
-        bits[place] = values[slot[place]] & np.uint32(0x7FFFFFFF)
-    return bits
-
-
-@compiled
 def _crossing(entries: Doubtful, left: int) -> tuple[int, int]:
     """The first entry that *left* does not pay for, -1 for none, and the cost of those before.
 
@@ -152,12 +144,14 @@ def _crossing(entries: Doubtful, left: int) -> tuple[int, int]:
         return -1, total
     paid = np.int64(0)
     live = np.arange(entries.score.size)
-    keys = entries.score.view(np.int64)
     if live.size > _FEW:
+        keys = entries.score.view(np.int64)
         live, paid = _narrow(keys, entries.cost, live, left, paid)
     if live.size > _FEW:
-        keys = entries.bits.astype(np.int64)
-        live, paid = _narrow(keys, entries.cost, live, left, paid)
+        keys = np.empty(live.size, dtype=np.int64)
+        for number in range(live.size):
+            keys[number] = entries.bits[live[number]] & _MAGNITUDE
+        live, paid = _narrow(keys, entries.cost[live], live, left, paid)
     if live.size > _FEW:
         for place in live:
             if paid + entries.cost[place] > left:
@@ -181,50 +175,54 @@ def _before(entries: Doubtful, one: int, two: int) -> bool:
     """Whether entry *one* comes before entry *two*."""
     if entries.score[one] != entries.score[two]:
         return entries.score[one] > entries.score[two]
-    if entries.bits[one] != entries.bits[two]:
-        return entries.bits[one] > entries.bits[two]
-    return one < two
+    size, other = entries.bits[one] & _MAGNITUDE, entries.bits[two] & _MAGNITUDE
+    return size > other if size != other else one < two
 
 
 @compiled
 def _narrow(
-    keys: Integers, cost: Bits, live: Integers, left: int, paid: int
+    keys: Integers, cost: Bits, place: Integers, left: int, paid: int
 ) -> tuple[Integers, int]:
-    """Those of *live* among which the budget ends, few or of one key, and the cost before them."""
-    while live.size > _FEW:
-        least, most = keys[live[0]], keys[live[0]]
-        for place in live:
-            least = min(least, keys[place])
-            most = max(most, keys[place])
-        if least == most:
+    """Places among which the budget ends, few or of one key, and the cost of those before them."""
+    while keys.size > _FEW:
+        least = keys.min()
+        shift, width = 0, keys.max() - least
+        if width == 0:
             break
-        shift = 0
-        while (most - least) >> shift >= _BINS:
+        while width >> shift >= _BINS:
             shift += 1
         sums = np.zeros(_BINS, dtype=np.int64)
-        for place in live:
-            sums[(keys[place] - least) >> shift] += cost[place]
+        for number in range(keys.size):
+            sums[(keys[number] - least) >> shift] += cost[number]
         ends = _BINS - 1
         while paid + sums[ends] <= left:
             paid += sums[ends]
             ends -= 1
-        chosen = np.empty(live.size, dtype=np.int64)
+        chosen = np.empty(keys.size, dtype=np.int64)
         size = 0
-        for place in live:
-            chosen[size] = place
-            size += np.int64((keys[place] - least) >> shift == ends)
-        live = chosen[:size]
-    return live, paid
+        for number in range(keys.size):
+            chosen[size] = number
+            size += np.int64((keys[number] - least) >> shift == ends)
+        chosen = chosen[:size]
+        keys, cost, place = keys[chosen], cost[chosen], place[chosen]
+    return place, paid
 
 
 @compiled
-def _drop(entries: Doubtful, place: int, value_at: Integers, counts: Integers) -> None:
+def _drop(
+    entries: Doubtful, place: int, doubt: Integers, value_at: Integers, counts: Integers
+) -> None:
     """Zero the entry at *place* and those after it among the candidates, and count them off."""
-    for other in range(entries.score.size):
-        if other == place or _before(entries, place, other):
-            chunk, slot = entries.chunk[other], entries.slot[other]
-            carray(simd.pointer_float32(value_at[chunk]), (slot + 1,))[slot] = np.float32(0.0)
-            counts[chunk] -= 1
+    begin = 0
+    for chunk in range(doubt.size):
+        end = begin + doubt[chunk]
+        if end > begin:
+            value = carray(simd.pointer_float32(value_at[chunk]), (entries.slot[end - 1] + 1,))
+            for other in range(begin, end):
+                if other == place or _before(entries, place, other):
+                    value[entries.slot[other]] = np.float32(0.0)
+                    counts[chunk] -= 1
+        begin = end
 
 
 @compiled

@@ -30,11 +30,11 @@ _FIRST_LINES = 128
 _MOST_LINES = 2**20
 _AHEAD = 16
 _DEVIATIONS = 4.5
-_SLOT_BITS = 24
+_NUMBER_BITS = 24
 _DIGIT_BITS = 11
 _TIES = 4
 _INSERTION = 64
-_SAMPLE_NS, _SORT_NS, _DOUBT_NS = 2.0, 12.0, 15.0
+_SAMPLE_NS, _SORT_NS, _DOUBT_NS = 4.0, 12.0, 10.0
 """About what an entry sampled, a hit sorted and an entry in doubt cost: they set the sample's size,
 and nothing else."""
 
@@ -61,14 +61,13 @@ class Sampled(NamedTuple):
     """Entries of sampled lines, in the order of `Place`.
 
     Attributes:
-        key: the score's leading bits, and the entry's slot; falling.
-        slot_line: the line in which each slot lies, shape (slots / 16,).
-        value, cost: of each slot.
+        key: the score's leading bits, and the entry's number; falling.
+        line, value, cost: the line it comes from, |g| and c, by its number.
         scale: how many entries of its layer an entry stands for; shape (L,).
     """
 
     key: Integers
-    slot_line: Integers
+    line: Integers
     value: Floats32
     cost: Bits
     scale: Floats
@@ -173,43 +172,44 @@ def _draw(
     count: int,
 ) -> Sampled:
     """The entries of the first *count* lines that *test* keeps."""
-    key = np.empty(count * _LINE, dtype=np.int64)
-    slot_line = np.empty(count, dtype=np.int64)
-    value = np.empty(count * _LINE, dtype=np.float32)
-    cost = np.empty(count * _LINE, dtype=np.uint32)
-    drawn = 0
+    room = count * _LINE
+    key, line_of = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    size, charge = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.uint32)
+    drawn = np.empty(count, dtype=np.int64)
+    found = 0
     for line in position:
         if line < count:
-            slot_line[drawn] = line
-            drawn += 1
+            drawn[found] = line
+            found += 1
     score = np.empty(1, dtype=np.float64)
     bits = score.view(np.int64)
-    at = test.ctypes.data
+    value = np.empty(_LINE, dtype=np.float32)
+    cost = np.empty(_LINE, dtype=np.uint32)
     found = 0
     for place in range(count):
-        _fetch(sources, costs, lines, slot_line[min(place + _AHEAD, count - 1)])
-        slot = place * _LINE
-        line = slot_line[place]
+        _fetch(sources, costs, lines, drawn[min(place + _AHEAD, count - 1)])
+        line = drawn[place]
         lanes = read_line(
             sources,
             costs,
             lines.layer[line],
             lines.start[line],
             lines.size[line],
-            at,
-            value.ctypes.data + 4 * slot,
-            cost.ctypes.data + 4 * slot,
+            test.ctypes.data,
+            value.ctypes.data,
+            cost.ctypes.data,
         )
+        lane = 0
         while lanes != 0:
             if lanes & 1:
-                weight = weight_of(cost[slot], test[0].exponent)
-                score[0] = np.float64(abs(value[slot])) / weight
-                key[found] = (bits[0] >> _SLOT_BITS << _SLOT_BITS) | slot
+                line_of[found], size[found], charge[found] = line, abs(value[lane]), cost[lane]
+                score[0] = np.float64(size[found]) / weight_of(cost[lane], test[0].exponent)
+                key[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | found
                 found += 1
             lanes >>= 1
-            slot += 1
+            lane += 1
     scale = scale_of(lines, count, sizes)
-    return Sampled(_in_order(key[:found], value.view(np.uint32)), slot_line, value, cost, scale)
+    return Sampled(_in_order(key[:found], size.view(np.uint32)), line_of, size, charge, scale)
 
 
 @compiled
@@ -228,15 +228,15 @@ def _in_order(keys: Integers, bits: Bits) -> Integers:
     begin = 0
     while begin < keys.size:
         end = begin + 1
-        while end < keys.size and keys[end] >> _SLOT_BITS == keys[begin] >> _SLOT_BITS:
+        while end < keys.size and keys[end] >> _NUMBER_BITS == keys[begin] >> _NUMBER_BITS:
             end += 1
         if end - begin > 1:
             run = keys[begin:end]
-            mask = (1 << _SLOT_BITS) - 1
+            mask = (1 << _NUMBER_BITS) - 1
             own = np.empty(run.size, dtype=np.int64)
             for place in range(run.size):
-                slot = run[place] & mask
-                own[place] = (np.int64(bits[slot] & np.uint32(0x7FFFFFFF)) << _SLOT_BITS) | slot
+                number = run[place] & mask
+                own[place] = (np.int64(bits[number]) << _NUMBER_BITS) | number
             own = _falling(own)
             for place in range(run.size):
                 run[place] = (run[place] & ~mask) | (own[place] & mask)
@@ -246,14 +246,14 @@ def _in_order(keys: Integers, bits: Bits) -> Integers:
 
 @compiled
 def _falling(keys: Integers) -> Integers:
-    """*keys* by what stands above their slot, falling; equal ones stay as they came."""
+    """*keys* by what stands above their number, falling; equal ones stay as they came."""
     if keys.size < 2:
         return keys
-    least, most = keys.min() >> _SLOT_BITS, keys.max() >> _SLOT_BITS
+    least, most = keys.min() >> _NUMBER_BITS, keys.max() >> _NUMBER_BITS
     if keys.size <= _INSERTION:
         for place in range(1, keys.size):
             key, at = keys[place], place
-            while at > 0 and keys[at - 1] >> _SLOT_BITS < key >> _SLOT_BITS:
+            while at > 0 and keys[at - 1] >> _NUMBER_BITS < key >> _NUMBER_BITS:
                 keys[at] = keys[at - 1]
                 at -= 1
             keys[at] = key
@@ -264,11 +264,11 @@ def _falling(keys: Integers) -> Integers:
     while (most - least) >> shift > 0:
         ends = np.zeros(digits + 1, dtype=np.int64)
         for key in keys:
-            ends[(((most - (key >> _SLOT_BITS)) >> shift) & (digits - 1)) + 1] += 1
+            ends[(((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)) + 1] += 1
         for digit in range(digits):
             ends[digit + 1] += ends[digit]
         for key in keys:
-            digit = ((most - (key >> _SLOT_BITS)) >> shift) & (digits - 1)
+            digit = ((most - (key >> _NUMBER_BITS)) >> shift) & (digits - 1)
             other[ends[digit]] = key
             ends[digit] += 1
         keys, other = other, keys
@@ -280,16 +280,20 @@ def _falling(keys: Integers) -> Integers:
 def _score(key: int) -> float:
     """The score of a key, its last digits cleared."""
     bits = np.empty(1, dtype=np.int64)
-    bits[0] = key >> _SLOT_BITS << _SLOT_BITS
+    bits[0] = key >> _NUMBER_BITS << _NUMBER_BITS
     return bits.view(np.float64)[0]
+
+
+@compiled
+def _number(sample: Sampled, place: int) -> int:
+    return sample.key[place] & ((1 << _NUMBER_BITS) - 1)
 
 
 @compiled
 def _joules(sample: Sampled, lines: Lines, place: int) -> float:
     """The cost that the entry at *place* stands for."""
-    slot = sample.key[place] & ((1 << _SLOT_BITS) - 1)
-    layer = lines.layer[sample.slot_line[slot // _LINE]]
-    return np.float64(sample.cost[slot]) * sample.scale[layer]
+    number = _number(sample, place)
+    return np.float64(sample.cost[number]) * sample.scale[lines.layer[sample.line[number]]]
 
 
 @compiled
@@ -308,8 +312,7 @@ def _estimate(sample: Sampled, lines: Lines, begin: int, end: int) -> float:
     """How many entries of the update those from *begin* to *end* stand for."""
     total = 0.0
     for place in range(begin, end):
-        slot = sample.key[place] & ((1 << _SLOT_BITS) - 1)
-        total += sample.scale[lines.layer[sample.slot_line[slot // _LINE]]]
+        total += sample.scale[lines.layer[sample.line[_number(sample, place)]]]
     return total
 
 
@@ -319,13 +322,13 @@ def _deviation(sample: Sampled, lines: Lines, reach: int) -> float:
 
     Layers that were read whole deviate by nothing.
     """
-    load = np.zeros(sample.slot_line.size, dtype=np.float64)
+    load = np.zeros(lines.layer.size, dtype=np.float64)
     total = 0.0
     for place in range(reach):
-        line = (sample.key[place] & ((1 << _SLOT_BITS) - 1)) // _LINE
+        line = sample.line[_number(sample, place)]
         cost = _joules(sample, lines, place)
         total += cost
-        if sample.scale[lines.layer[sample.slot_line[line]]] > 1:
+        if sample.scale[lines.layer[line]] > 1:
             load[line] += cost
     return np.sqrt((load * load).sum()) / total if total > 0 else 0.0
 
@@ -338,15 +341,15 @@ def _end(sample: Sampled, lines: Lines, sizes: Integers, test: NDArray[np.void],
     for step in (-1, 1):
         other = place + step
         while 0 <= other < sample.key.size and tied < _TIES:
-            if sample.key[other] >> _SLOT_BITS != key >> _SLOT_BITS:
+            if sample.key[other] >> _NUMBER_BITS != key >> _NUMBER_BITS:
                 break
             tied += 1
             other += step
-    slot = key & ((1 << _SLOT_BITS) - 1)
-    line = sample.slot_line[slot // _LINE]
+    number = _number(sample, place)
+    line, cost = sample.line[number], sample.cost[number]
     chunk = lines.start[line] // CHUNK
     for layer in range(lines.layer[line]):
         chunk += (sizes[layer] + CHUNK - 1) // CHUNK
-    score = np.float64(abs(sample.value[slot])) / weight_of(sample.cost[slot], test[0].exponent)
-    bits = np.int64(sample.value.view(np.uint32)[slot] & np.uint32(0x7FFFFFFF))
-    return score, bits, np.int64(sample.cost[slot]), chunk, tied >= _TIES
+    score = np.float64(sample.value[number]) / weight_of(cost, test[0].exponent)
+    bits = np.int64(sample.value.view(np.uint32)[number])
+    return score, bits, np.int64(cost), chunk, tied >= _TIES

@@ -12,7 +12,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray
 from numpy.typing import NDArray
 
 from cwmp.kernels import simd, simd_costed
@@ -25,7 +24,7 @@ CHUNK = 2**15
 """Entries of a chunk, as `cwmp.kernels.scan.chunks_of` cuts them."""
 
 _MARGIN = 2.0**-48
-_FIELDS = 10
+_NARROW, _NARROW_MARGIN = 2.0**-60, 2.0**-20
 _ROOMS = 2 * MOST_THREADS
 
 
@@ -73,13 +72,14 @@ class Room(NamedTuple):
         index, value: the candidates.
         cost: the candidates of one chunk at a time; shape (CHUNK + LANES,).
         slot: which of its chunk's candidates each one in doubt is.
-        doubt_cost, score: theirs.
+        doubt_value, doubt_cost, score: theirs.
     """
 
     index: NDArray[np.int32]
     value: Floats32
     cost: Bits
     slot: NDArray[np.int32]
+    doubt_value: Floats32
     doubt_cost: Bits
     score: Floats
 
@@ -133,6 +133,7 @@ class CostedScratch:
                 np.empty(entries, dtype=np.float32),
                 np.empty(CHUNK + simd.LANES, dtype=np.uint32),
                 np.empty(doubtful, dtype=np.int32),
+                np.empty(doubtful, dtype=np.float32),
                 np.empty(doubtful, dtype=np.uint32),
                 np.empty(doubtful, dtype=np.float64),
             )
@@ -159,6 +160,8 @@ def point(place: Place, exponent: int, most: int) -> NDArray[np.void]:
     record["cost_mask"] = 2**32 - 1 if exponent else 0
     record["most"] = most
     record["exact"] = place.exact
+    if not place.exact and _NARROW <= place.score <= 1 / _NARROW:
+        record["inverse"] = (1 + _NARROW_MARGIN) / place.score
     return record
 
 
@@ -252,6 +255,7 @@ def _scan_chunks(
     extremes = stats[simd.LANES :].view(np.uint32)
     upper, lower = high.copy(), low.copy()
     paid = np.zeros(1, dtype=np.int64)
+    exponent = high[0].exponent
     used, doubtful = 0, 0
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
@@ -284,15 +288,15 @@ def _scan_chunks(
             kept,
             upper.ctypes.data,
             room.slot.ctypes.data + 4 * doubtful,
+            room.doubt_value.ctypes.data + 4 * doubtful,
             room.doubt_cost.ctypes.data + 4 * doubtful,
             paid.ctypes.data,
         )
         doubt[chunk] = unsure
         sure_cost[chunk] = paid[0]
-        value = carray(simd.pointer_float32(value_at[chunk]), (kept,))
         for slot in range(doubtful, doubtful + unsure):
-            weight = weight_of(room.doubt_cost[slot], high[0].exponent)
-            room.score[slot] = np.float64(abs(value[room.slot[slot]])) / weight
+            weight = weight_of(room.doubt_cost[slot], exponent)
+            room.score[slot] = np.float64(abs(room.doubt_value[slot])) / weight
         used += kept
         doubtful += unsure
     return end, doubtful

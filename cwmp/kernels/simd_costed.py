@@ -42,7 +42,6 @@ from cwmp.kernels.simd import (
     _pointer,
     _positions,
     _prefetch,
-    _Sink,
     _splat,
     _Value,
     _vector,
@@ -60,6 +59,7 @@ POINT = np.dtype(
         ("cost_mask", np.int64),
         ("most", np.int64),
         ("exact", np.int64),
+        ("inverse", np.float64),
     ]
 )
 """A point of the order, as the loops read it.
@@ -73,6 +73,8 @@ pair_bits, pair_cost, cost_mask: |g| bits and cost of an entry that has the scor
     costs are compared under the mask.
 most: entries that cost more are left out.
 exact: whether what lies between the limits is told apart by its score.
+inverse: 1 / s as float32 and a little more, for a comparison in float32 that keeps a little too
+    much; 0 where s is so small or so large that it could overflow, or where *exact* is asked for.
 """
 
 _LONGS = ir.VectorType(_I64, LANES)
@@ -92,6 +94,9 @@ class _Point:
         )
         exact = b.load(_at(b, address, ir.Constant(_I64, 9), 8, _I64))
         self.exact = b.icmp_unsigned("!=", exact, ir.Constant(_I64, 0))
+        inverse = b.load(_at(b, address, ir.Constant(_I64, 10), 8, ir.DoubleType()))
+        self.inverse = _splat(b, b.fptrunc(inverse, ir.FloatType()))
+        self.narrow = b.fcmp_ordered(">", inverse, ir.Constant(ir.DoubleType(), 0.0))
 
     def _field(self, address: _Value, number: int, is_float: bool) -> _Value:
         kind = ir.DoubleType() if is_float else _I64
@@ -104,6 +109,20 @@ class _Point:
         wide = b.uitofp(cost, _DOUBLES)
         square = b.fmul(b.select(self.rooted, wide, one), b.select(self.linear, wide, one))
         return b.fmul(self.outer, square), b.fmul(self.inner, square)
+
+    def about(self, floats: _Value, cost: _Value) -> _Value:
+        """What is above the point, and a little below it, in float32."""
+        b, one = self.b, _vector(_FLOATS, [1.0] * LANES)
+        ratio, charge = b.fmul(floats, self.inverse), b.uitofp(cost, _FLOATS)
+        square = b.fmul(b.select(self.rooted, charge, one), b.select(self.linear, charge, one))
+        return b.fcmp_ordered(">", b.fmul(ratio, ratio), square)
+
+    def above(self, floats: _Value, cost: _Value) -> tuple[_Value, _Value]:
+        """What is surely above the point, and what may be."""
+        b = self.b
+        squares = _square(b, floats)
+        outer, inner = self.limits(cost)
+        return b.fcmp_ordered(">", squares, inner), b.fcmp_ordered(">", squares, outer)
 
     def settled(self, floats: _Value, bits: _Value, cost: _Value, near: _Value) -> _Value:
         """Those of *near* that are above the point by their exact score."""
@@ -125,6 +144,30 @@ class _Point:
             level = b.and_(b.fcmp_ordered("==", score, self.score), large)
             b.store(b.and_(near, b.or_(more, level)), result)
         return b.load(result)
+
+
+class _Statistics:
+    """Sums of g^2, exact products in float64, and the largest magnitude, as in `simd.STATS`."""
+
+    def __init__(self, b: _Builder) -> None:
+        self.b = b
+        self.sums = cgutils.alloca_once_value(b, _vector(_DOUBLES, [0.0] * LANES))
+        self.largest = cgutils.alloca_once_value(b, _vector(_BITS, [0] * LANES))
+
+    def add(self, floats: _Value) -> None:
+        b = self.b
+        bits = _magnitude(b, floats)
+        largest = _call(b, "llvm.umax.v16i32", _BITS, b.load(self.largest), bits)
+        b.store(largest, self.largest)
+        wide = b.fpext(floats, _DOUBLES)  # its square is exact, so that fusing changes nothing
+        sums = _call(b, "llvm.fmuladd.v16f64", _DOUBLES, wide, wide, b.load(self.sums))
+        b.store(sums, self.sums)
+
+    def finish(self, stats: _Value) -> None:
+        b = self.b
+        b.store(b.load(self.sums), b.inttoptr(stats, _DOUBLES.as_pointer()), align=8)
+        largest = _at(b, stats, ir.Constant(_I64, LANES), 8, _BITS)
+        b.store(b.load(self.largest), largest, align=4)
 
 
 class _Columns:
@@ -180,8 +223,7 @@ def _scan(load: _Load, item_bytes: int, load_cost: _Load, cost_bytes: int) -> An
         def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
             source, costs, entries, point, first, out_index, out_value, out_cost, stats = arguments
             test = _Point(b, point)
-            zero = ir.Constant(_I32, 0)
-            watch = _Sink(b, zero, zero, (out_index, out_value))
+            statistics = _Statistics(b)
             columns = _Columns(b, (out_index, out_value, out_cost))
             chosen = cgutils.alloca_once(b, _MASK)
 
@@ -190,23 +232,24 @@ def _scan(load: _Load, item_bytes: int, load_cost: _Load, cost_bytes: int) -> An
                 _prefetch(b, costs, entry, cost_bytes)
                 floats = load(b, source, entry, lanes)
                 cost = load_cost(b, costs, entry, lanes)
-                watch.watch(floats)
-                squares = _square(b, floats)
-                outer, inner = test.limits(cost)
-                wanted = b.fcmp_ordered(">", squares, outer)
-                wanted = b.and_(wanted, b.icmp_unsigned("<=", cost, test.most))
-                b.store(wanted if lanes is None else b.and_(wanted, lanes), chosen)
-                with b.if_then(test.exact, likely=False):
-                    wanted = b.load(chosen)
-                    clear = b.and_(wanted, b.fcmp_ordered(">", squares, inner))
-                    near = b.and_(wanted, b.not_(clear))
-                    bits = _magnitude(b, floats)
-                    b.store(b.or_(clear, test.settled(floats, bits, cost, near)), chosen)
+                statistics.add(floats)
+                affordable = b.icmp_unsigned("<=", cost, test.most)
+                affordable = affordable if lanes is None else b.and_(affordable, lanes)
+                with b.if_else(test.narrow) as (narrow, wide):
+                    with narrow:
+                        b.store(b.and_(affordable, test.about(floats, cost)), chosen)
+                    with wide:
+                        clear, outside = (b.and_(affordable, x) for x in test.above(floats, cost))
+                        b.store(outside, chosen)
+                        with b.if_then(test.exact, likely=False):
+                            near = b.and_(outside, b.not_(clear))
+                            settled = test.settled(floats, _magnitude(b, floats), cost, near)
+                            b.store(b.or_(clear, settled), chosen)
                 index = _positions(b, first, entry)
                 columns.keep((index, b.bitcast(floats, _BITS), cost), b.load(chosen))
 
             _each(b, entries, step)
-            watch.finish(stats)
+            statistics.finish(stats)
             return b.load(columns.kept)
 
         i32, i64 = types.int32, types.int64
@@ -231,8 +274,9 @@ kept too. The outputs need room for *entries* + `LANES`. Zeros are never kept.
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def split(_, in_value, in_cost, entries, point, out_slot, out_cost, cost_sum):  # type: ignore[no-untyped-def]
-    """Append those of *entries* that are not above the *point* to the outputs as (slot, cost).
+def split(_, in_value, in_cost, entries, point, out_slot, out_value, out_cost, cost_sum):  # type: ignore[no-untyped-def]
+    """Append those of *entries* that are not above the *point* to the outputs as (slot,
+    float32 value, uint32 cost).
 
     Costs of the others are added up into the int64 at *cost_sum*. Without *exact* what lies within
     the margin around the point's score is not above it. Returns the number kept; the outputs
@@ -240,30 +284,29 @@ def split(_, in_value, in_cost, entries, point, out_slot, out_cost, cost_sum):  
     """
 
     def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
-        in_value, in_cost, entries, point, out_slot, out_cost, cost_sum = arguments
+        in_value, in_cost, entries, point, out_slot, out_value, out_cost, cost_sum = arguments
         test = _Point(b, point)
-        columns = _Columns(b, (out_slot, out_cost))
+        columns = _Columns(b, (out_slot, out_value, out_cost))
         chosen = cgutils.alloca_once(b, _MASK)
         total = cgutils.alloca_once_value(b, _vector(_LONGS, [0] * LANES))
 
         def step(entry: _Value, lanes: _Value) -> None:
             floats = _load_float32(b, in_value, entry, lanes)
             cost = _load_uint32(b, in_cost, entry, lanes)
-            squares = _square(b, floats)
-            outer, inner = test.limits(cost)
-            b.store(b.fcmp_ordered(">", squares, inner), chosen)
+            clear, outside = test.above(floats, cost)
+            b.store(clear, chosen)
             with b.if_then(test.exact, likely=False):
-                clear = b.load(chosen)
-                near = b.and_(b.fcmp_ordered(">", squares, outer), b.not_(clear))
+                near = b.and_(outside, b.not_(clear))
                 near = near if lanes is None else b.and_(near, lanes)
-                bits = _magnitude(b, floats)
-                b.store(b.or_(clear, test.settled(floats, bits, cost, near)), chosen)
+                settled = test.settled(floats, _magnitude(b, floats), cost, near)
+                b.store(b.or_(clear, settled), chosen)
             sure = b.load(chosen)  # lanes past the end are zeros, which no point is below
             rest = b.not_(sure)
             paid = b.select(sure, b.zext(cost, _LONGS), ir.Constant(_LONGS, None))
             b.store(b.add(b.load(total), paid), total)
+            slot = _positions(b, ir.Constant(_I32, 0), entry)
             columns.keep(
-                (_positions(b, ir.Constant(_I32, 0), entry), cost),
+                (slot, b.bitcast(floats, _BITS), cost),
                 rest if lanes is None else b.and_(rest, lanes),
             )
 
@@ -273,7 +316,7 @@ def split(_, in_value, in_cost, entries, point, out_slot, out_cost, cost_sum):  
         return b.load(columns.kept)
 
     i64 = types.int64
-    return types.int64(i64, i64, i64, i64, i64, i64, i64), generate
+    return types.int64(i64, i64, i64, i64, i64, i64, i64, i64), generate
 
 
 def _gather(load: _Load, load_cost: _Load) -> Any:
@@ -287,7 +330,7 @@ def _gather(load: _Load, load_cost: _Load) -> Any:
             cost = load_cost(b, costs, entry, lanes)
             b.store(floats, b.inttoptr(out_value, _FLOATS.as_pointer()), align=4)
             b.store(cost, b.inttoptr(out_cost, _BITS.as_pointer()), align=4)
-            wanted = b.fcmp_ordered(">", _square(b, floats), test.limits(cost)[0])
+            wanted = test.above(floats, cost)[1]
             wanted = b.and_(wanted, b.icmp_unsigned("<=", cost, test.most))
             return b.zext(b.bitcast(b.and_(wanted, lanes), _I16), _I64)
 
