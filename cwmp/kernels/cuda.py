@@ -172,7 +172,7 @@ def collect(rows: Tensor, layout: Layout, low: Tensor, capacity: int) -> tuple[G
     import torch
 
     row_low = low[layout.row_layer]
-    kernels = row_kernels() if rows.is_cuda else None
+    kernels = row_kernels(rows.device.type)
     if kernels is not None:
         counts, squares, largest = kernels.measure(rows, row_low)
         ends = torch.cumsum(counts, 0)
@@ -272,8 +272,10 @@ def _layers(found: Gathered, layout: Layout) -> Tensor:
 
 
 @cache
-def row_kernels() -> Any:
-    """`cwmp.kernels.cuda_rows`, or ``None`` where there is no Triton."""
+def row_kernels(kind: str) -> Any:
+    """`cwmp.kernels.cuda_rows`; ``None`` where a device of this *kind* or Triton is missing."""
+    if kind != "cuda":
+        return None
     try:
         from cwmp.kernels import cuda_rows
     except ImportError:

@@ -24,7 +24,6 @@ _MOST_LINES = 2**13
 _DEVIATIONS = 4.5
 _SLACK = 24
 _EVERY, _RATIO = 64, 1.02
-_NEAR = 1 + 2.0**-31
 _CLOSED = 0x7FFFFFFF
 
 
@@ -32,7 +31,7 @@ class Guess(NamedTuple):
     """Scores between which the budget ends, most probably; all on the device.
 
     Attributes:
-        scores: low, high, and one in between that very many entries share, else 0; float64; (3,).
+        scores: low and high; float64; shape (2,).
         low, high: their thresholds as |g| bits; int32; shape (L,).
     """
 
@@ -129,10 +128,7 @@ class Sampler:
         infinity = torch.full_like(low, torch.inf)
         high = torch.nextafter(falling[(inner - 1).clamp(min=0)], infinity)
         high = torch.where((inner > 0) & (high > low), high, infinity)
-        near = (falling >= middle / _NEAR) & (falling <= middle * _NEAR) & (falling > 0)
-        tied = torch.where(near.sum() > 2 * self.grid[here] + 64, middle, 0.0)
-        scores = torch.stack((low, high, tied))
-        return Guess(scores, thresholds(low, weights), thresholds(high, weights))
+        return Guess(torch.cat((low, high)), thresholds(low, weights), thresholds(high, weights))
 
     def _hits(self, order: Tensor, falling: Tensor) -> Tensor:
         """Entries of each layer that each prefix of the grid stands for; shape (T, L)."""
@@ -145,11 +141,12 @@ class Sampler:
         return hits.view(prefixes, layers).cumsum(0) * self.scale
 
     def _end(self, charges: Charges, hits: Tensor, budget_j: float) -> Tensor:
-        """The number of the last prefix that can be paid."""
+        """The number of the last prefix that can be paid; shape (1,), since an index of shape ()
+        would be read by the host."""
         import torch
 
         counts = torch.minimum(torch.floor(hits), charges.entries)
-        return ((charges.energy(counts) <= budget_j).sum() - 1).clamp(min=0)
+        return ((charges.energy(counts) <= budget_j).sum() - 1).clamp(min=0).view(1)
 
     def _deviation(self, score: Tensor, middle: Tensor, weights: Tensor) -> Tensor:
         """Relative standard deviation of the joules of what scores *middle*, line by line."""
@@ -164,7 +161,8 @@ class Sampler:
 def thresholds(score: Tensor, weights: Tensor) -> Tensor:
     """`cwmp.kernels.magnitudes.threshold_bits` on a device: int32; shape (L,).
 
-    Of the five float32 around score * w_l the least whose quotient reaches *score*.
+    Of the five float32 around score * w_l the least whose quotient reaches *score*, which has
+    shape (1,).
     """
     import torch
 

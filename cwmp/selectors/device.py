@@ -9,9 +9,8 @@ both, whatever the device proposes and however it rounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,39 +26,17 @@ from cwmp.kernels.sample import Lines
 from cwmp.kernels.scan import FLOAT32, Candidates, Chunks, Sources
 from cwmp.kernels.simd import INFINITY_BITS, LANES
 from cwmp.selectors.costs import SelectionCosts
-from cwmp.selectors.reading import TORCH_KINDS, Reading, read_in_place
+from cwmp.selectors.device_reading import DeviceReading, on_host
+from cwmp.selectors.reading import TORCH_KINDS, Reading
 from cwmp.selectors.search import Pass, Search
-from cwmp.selectors.updates import AnyUpdate, as_array
 
 if TYPE_CHECKING:
     from torch import Tensor, device
-
-SMALL = 2**17
-"""An update of so many entries is copied to the host whole: that takes less than one kernel."""
 
 _TURNS = 5
 _WIDER = 0.5
 _SPARE = 2**15
 _NO_LIMIT = 0x7FFFFFFF
-
-
-@dataclass(frozen=True)
-class DeviceReading(Reading):
-    """An update's layers on a device; `sources` has no addresses.
-
-    Attributes:
-        rows: its entries, laid out; shape (R, ROW).
-        search: what laid them out.
-        brought: layers that have been copied to the host, by number.
-    """
-
-    rows: Any = None
-    search: Any = None
-    brought: dict[int, Any] = field(default_factory=dict)
-
-    def values(self, layer: int) -> NDArray[Any]:
-        """As `Reading.values`."""
-        return as_array("", self.brought.get(layer, self.holders[layer])).reshape(-1)
 
 
 @dataclass
@@ -93,38 +70,6 @@ class _Look:
     more: list[Any]
 
 
-def tensors_on_device(
-    update: AnyUpdate, names: Sequence[str], shapes: Sequence[tuple[int, ...]], kind: str | None
-) -> list[Tensor] | None:
-    """The layers of *update* where all are tensors on one device of *kind*, as the costs have
-    them; ``None`` where the host has to read, copy or refuse it.
-
-    Args:
-        kind: ``cuda``; ``None`` for any.
-    """
-    layers = [update[name] for name in names if name in update]
-    if not layers or len(layers) != len(names) or len(update) != len(names):
-        return None
-    where = getattr(layers[0], "device", None)
-    if getattr(where, "type", None) != (kind or getattr(where, "type", "")):
-        return None
-    for layer, shape in zip(layers, shapes, strict=True):
-        if not hasattr(layer, "data_ptr") or layer.device != where or not prod(shape):
-            return None
-        if str(layer.dtype) not in TORCH_KINDS or tuple(layer.shape) != shape:
-            return None
-    return [layer.detach() for layer in layers]
-
-
-def on_host(
-    layers: Sequence[Any], names: Sequence[str], shapes: Sequence[tuple[int, ...]]
-) -> Reading | None:
-    """*layers* copied to the host in one go, to be read as an update in memory."""
-    here = cuda.to_host([layer.reshape(-1) for layer in layers])
-    shaped = [part.view(shape) for part, shape in zip(here, shapes, strict=True)]
-    return read_in_place(dict(zip(names, shaped, strict=True)), names, shapes)
-
-
 class DeviceSearch(Search):
     """A `Search` over updates on one device.
 
@@ -155,8 +100,8 @@ class DeviceSearch(Search):
     def prefix(self, reading: Reading, weights: Floats, budget_j: float) -> tuple[Pass, Cut]:
         """As `Search.prefix`: one wait for the device, seldom more.
 
-        What the sample missed is looked at again with a wider interval. Where very many entries
-        share a score the update is copied to the host.
+        What the sample missed is looked at again with a wider interval. Where so many entries
+        share a score that they are a large part of the update, it is copied to the host.
         """
         if not isinstance(reading, DeviceReading):
             return super().prefix(reading, weights, budget_j)
@@ -165,7 +110,7 @@ class DeviceSearch(Search):
         expected = self._expected(budget_j)
         room, band_room = self._rooms(expected)
         look = self._look(reading, guess.low, guess.high, (room, band_room), guess)
-        (low, high, tied), *proposed = (part.numpy() for part in look.more)
+        (low, high), *proposed = (part.numpy() for part in look.more)
         bits = [_int32(threshold_bits(float(score), weights)) for score in (low, high)]
         agreed = all(np.array_equal(a, b) for a, b in zip(bits, proposed, strict=True))
         for turn in range(_TURNS):
@@ -174,15 +119,13 @@ class DeviceSearch(Search):
                 if cut is not None:
                     self._learn(look, expected)
                     return self._passed(reading, look.found), cut
-            elif not look.is_whole and (tied or look.found.number > 4 * room):
+            elif look.found.number > max(4 * room, self.layout.entries // 4):
                 break
             agreed, room = True, max(room, look.found.number)
             bits = [_int32(threshold_bits(float(score), weights)) for score in (low, high)]
             limits = [cuda.on_device(part, reading.rows) for part in bits]
             look = self._look(reading, limits[0], limits[1], (room, room))
         here = on_host(reading.holders, self.names, self.shapes)
-        if here is None:
-            raise TypeError("the kernels do not read float64")
         return super().prefix(here, weights, budget_j)
 
     def scan(self, reading: Reading, low: Bits, expected: int, tied: Bits | None = None) -> Pass:
