@@ -34,6 +34,7 @@ _NUMBER_BITS = 24
 _DIGIT_BITS = 11
 _TIES = 4
 _INSERTION = 64
+_LESS = 1 - 2.0**-40
 _SAMPLE_NS, _SORT_NS, _DOUBT_NS = 4.0, 12.0, 10.0
 """About what an entry sampled, a hit sorted and an entry in doubt cost: they set the sample's size,
 and nothing else."""
@@ -141,7 +142,7 @@ def _bracket(
         if margin < sample.key.size:
             crude = _score(sample.key[margin])
         finer = test.copy()
-        finer[0].outer = crude * crude
+        finer[0].outer = crude * crude * _LESS
         sample = _draw(sources, costs, lines, position, sizes, finer, wanted)
         reach = _reach(sample, lines, budget)
     spread = 1 + _DEVIATIONS * _deviation(sample, lines, reach)
