@@ -42,11 +42,17 @@ def rehearse(
     curves = Curves(gains, starts + np.arange(starts.size), totals, np.zeros_like(totals))
     scaled = _scaled(table, scale, np.diff(starts))
     _, price, _, _ = solve(curves, scaled, message_j, budget_j)
+    low = thresholds(price, table, is_open)
+    return low, int(_expected(bits, starts, scale, low))
+
+
+def thresholds(price: float, table: EnergyTable, is_open: NDArray[np.bool_]) -> Bits:
+    """|g| bits that an entry must reach to be worth *price* or little less; shape (L,)."""
     least_j = np.minimum.reduceat(table.slope_j, table.piece_offsets[:-1])
     least_j = least_j + table.byte_j * table.value_bytes
-    limit = (_CAUTION * np.sqrt(price * least_j)).astype(np.float32).view(np.uint32)
-    low = np.where(is_open, np.maximum(limit, 1), ALL_BITS).astype(np.uint32)
-    return low, int(_expected(bits, starts, scale, low))
+    limit = np.minimum(_CAUTION * np.sqrt(price * least_j), float(np.finfo(np.float32).max))
+    bits = np.maximum(limit.astype(np.float32).view(np.uint32), 1)
+    return np.where(is_open, bits, ALL_BITS).astype(np.uint32)
 
 
 def _scaled(table: EnergyTable, scale: Floats, sampled: Integers) -> EnergyTable:

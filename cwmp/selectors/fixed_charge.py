@@ -5,26 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.kernels.curves import cut_of, ranked
+from cwmp.kernels.curves import Ranked, cut_of, ranked
 from cwmp.kernels.energy import dense_forms
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.lines import Curves
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
-from cwmp.kernels.rehearsal import rehearse
+from cwmp.kernels.rehearsal import rehearse, thresholds
 from cwmp.selection import Selection
 from cwmp.selectors.prefix import unaffordable
 from cwmp.selectors.reading import Reading
 from cwmp.selectors.search import Search
 
 _SMALL = 2**17
-_HALF = 2**23
+_ATTEMPTS = 3
 
 
 def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Selection:
     """Keep what `cwmp.kernels.fixed_charge.solve` chooses, certified by its bound.
 
     A small update is ranked whole. Of a large one only what lies above thresholds, guessed from
-    a sample; the solver tells whether an entry below them could matter, and then they fall.
+    a sample; where the solver cannot rule out that an entry below them matters, they fall to
+    those of its own price, and in the end to nothing.
 
     Raises:
         BudgetError: the update has entries, but none that the budget pays for.
@@ -32,18 +33,19 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
     """
     open_weights = search.affordable(np.ones(len(search.names)), budget_j)
     is_open = np.isfinite(open_weights)
-    low, expected = _thresholds(search, reading, is_open, budget_j)
-    while True:
+    low, expected = _first_thresholds(search, reading, is_open, budget_j)
+    for attempt in range(_ATTEMPTS):
         done = search.scan(reading, low, expected)
         order = ranked(done.found, is_open.size)
         totals = np.where(is_open, done.total, 0.0)
         curves = Curves(order.gains, order.offsets, totals, _squares(low, is_open))
         counts, price, bound, listed = solve(curves, search.table, search.costs.message_j, budget_j)
-        if listed or (low[is_open] == 1).all():
+        if listed or attempt == _ATTEMPTS - 1:
             break
         search.release(done)
-        reading = done.reading
-        low, expected = _halved(low), 2 * expected
+        reading, expected = done.reading, 2 * done.found.kept
+        # More entries to choose from can only raise the price: its own threshold is low enough.
+        low = thresholds(price if attempt == 0 else 0.0, search.table, is_open)
     try:
         if not totals.any() and done.total.any():
             raise unaffordable(budget_j)
@@ -54,7 +56,7 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
         search.release(done)
 
 
-def _thresholds(
+def _first_thresholds(
     search: Search, reading: Reading, is_open: NDArray[np.bool_], budget_j: float
 ) -> tuple[Bits, int]:
     """Which entries the pass keeps, and about how many."""
@@ -65,13 +67,16 @@ def _thresholds(
     return rehearse(sources, lines, is_open, search.table, search.costs.message_j, budget_j)
 
 
+def _totals(total: Floats, order: Ranked, low: Bits) -> Floats:
+    """Sum of g^2 of each layer: that of its candidates where they are all there is.
+
+    So what is chosen does not turn on the order in which *total* was added up.
+    """
+    listed = order.gains[order.offsets[1:] - 1]
+    return np.where(low == 1, listed, np.maximum(total, listed))
+
+
 def _squares(low: Bits, is_open: NDArray[np.bool_]) -> Floats:
     """What the entries below each layer's threshold do not reach in g^2; 0 in closed layers."""
     value = np.where(is_open, low, 0).astype(np.uint32).view(np.float32).astype(np.float64)
     return value * value
-
-
-def _halved(low: Bits) -> Bits:
-    """Half the magnitude, or all entries that are not zero where that is next to nothing."""
-    halved = np.where(low > 2**28, low.astype(np.int64) - _HALF, 1)
-    return np.where(low == ALL_BITS, ALL_BITS, halved).astype(np.uint32)
