@@ -41,6 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	else echo 'no CPU build of $(PINNED) on this package index: taking its default build, which may be large (make TORCH_INDEX=URL names an index with CPU builds)'; \
 	$(PIP) $(INDEX) '$(PINNED)'; fi
 	$(PIP) --editable '.[dev,report]'
+	@$(VENV)/bin/python -m cwmp.compile_kernels
 	@rm -f $(VENV)/.installed-* && touch '$@'
 
 clean:

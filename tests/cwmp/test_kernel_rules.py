@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from cwmp.kernels import sample
 from cwmp.selection import Selection
-from cwmp.selectors import CostWeighted, TopK, search
-from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors import CostWeighted, TopK, fixed_charge, search
+from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.reference import ReferenceCostWeighted, ReferenceTopK
 from profiler.errors import BudgetError, UpdateError
 
@@ -145,6 +145,29 @@ def test_a_sample_that_misleads_costs_time_alone(
     for share in (0.001, 0.05, 0.6):
         _same(TopK(costs), ReferenceTopK(costs), update, share * costs.dense_j)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("distribution", ["normal", "heavy tailed", "one outlier", "a grid"])
+@pytest.mark.parametrize("share", [0.004, 0.1, 0.7])
+def test_a_large_update_is_chosen_from_as_if_it_were_ranked_whole(
+    distribution: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fixed charges: the pass that keeps what lies above a threshold against the one that keeps all."""
+    numbers = np.random.default_rng(9)
+    layers = tuple(
+        LayerPrice(f"layer{number}", (size,), (1,), (400.0,), (1.0,), 400.0 + 0.3 * size, 0.15)
+        for number, size in enumerate((90_000, 60_000, 5_000, 300, 10))
+    )
+    costs = SelectionCosts(layers, 1000.0)
+    draw = DISTRIBUTIONS[distribution]
+    update = {x.name: draw(numbers, x.parameters).astype(np.float32) for x in layers}
+    budget_j = max(share * costs.dense_j, costs.cheapest_j)
+    large = CostWeighted(costs).select(update, budget_j)
+    monkeypatch.setattr(fixed_charge, "_SMALL", 10**9)
+    whole = CostWeighted(costs).select(update, budget_j)
+    assert large.energy_j <= budget_j
+    assert large.captured >= whole.captured * (1 - 1e-6)
+    assert whole.captured <= large.bound <= whole.bound * (1 + 1e-6)
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
