@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
     from cwmp.selectors.base import Selector
     from cwmp.selectors.costs import LayerPrice, SelectionCosts
+    from cwmp.selectors.element_costs import ElementCosts
+    from cwmp.selectors.element_weighted import ElementWeighted
     from cwmp.selectors.priced import PriceSelector
     from cwmp.spending import PriceGrid, SpendReport, SpendTotal
     from cwmp.wire.values import as_sent
@@ -39,6 +41,8 @@ __all__ = [
     "CostWeighted",
     "DecodedPayload",
     "Dense",
+    "ElementCosts",
+    "ElementWeighted",
     "ErrorFeedback",
     "LayerPrice",
     "LayerSelection",
@@ -78,6 +82,8 @@ _HOMES = {
     "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),
     "cwmp.selectors.base": ("Selector",),
     "cwmp.selectors.costs": ("LayerPrice", "SelectionCosts"),
+    "cwmp.selectors.element_costs": ("ElementCosts",),
+    "cwmp.selectors.element_weighted": ("ElementWeighted",),
     "cwmp.selectors.priced": ("PriceSelector",),
     "cwmp.spending": ("PriceGrid", "SpendReport", "SpendTotal"),
     "cwmp.wire.values": ("as_sent",),

@@ -17,11 +17,22 @@ from cwmp.selectors.base import Selector
 from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.dense import Dense
+from cwmp.selectors.element_costs import ElementCosts
+from cwmp.selectors.element_weighted import ElementWeighted
 from cwmp.selectors.random_k import RandomK
 from cwmp.selectors.top_k import TopK
 from profiler.errors import InputError
 
-__all__ = ["SELECTORS", "CostWeighted", "Dense", "RandomK", "TopK", "make_selector"]
+__all__ = [
+    "SELECTORS",
+    "CostWeighted",
+    "Dense",
+    "ElementCosts",
+    "ElementWeighted",
+    "RandomK",
+    "TopK",
+    "make_selector",
+]
 
 SelectorFactory = Callable[[CostFile | SelectionCosts], Selector]
 

@@ -21,6 +21,8 @@ import pytest
         "cwmp.payload",
         "cwmp.selectors",
         "cwmp.selectors.cost_weighted",
+        "cwmp.selectors.element_costs",
+        "cwmp.selectors.element_weighted",
         "cwmp.selectors.priced",
         "cwmp.spending",
         "cwmp.wire.values",
