@@ -43,7 +43,7 @@ class ElementCosts:
     Raises:
         InputError: no layers, a layer without entries, another type, a cost of 0 quanta, a
             quantum that is not positive, a message charge that is negative, or a total above
-            2^63 quanta.
+            2^63 quanta or all joules.
 
     >>> costs = ElementCosts({"a": np.array([1, 3], dtype=np.uint16)}, quantum_j=0.5)
     >>> costs.dense_j
@@ -69,6 +69,8 @@ class ElementCosts:
                 f"all entries together cost {self.total} quanta, more than 2^63: use a larger "
                 "quantum"
             )
+        if not np.isfinite(self.dense_j):
+            raise InputError("the joules of all entries together overflow float64: rescale them")
 
     @classmethod
     def from_joules(
@@ -216,5 +218,6 @@ def _rounded_up(
     whole += whole * quantum_j < joules  # the division was rounded, to either side
     whole -= (whole > 1) & ((whole - 1) * quantum_j >= joules)
     np.minimum(whole, np.iinfo(width).max, out=whole)
-    excess = float(np.max((whole * quantum_j - joules) / joules))
+    with np.errstate(over="ignore"):  # a cost so far below the quantum: rounded up without limit
+        excess = float(np.max((whole * quantum_j - joules) / joules))
     return whole.astype(width), max(excess, 0.0)
