@@ -165,16 +165,28 @@ class DeviceSearch(Search):
             if layers:
                 reading.brought.update(zip(whole, cuda.to_host(layers), strict=True))
             return super().kept(done, cut, dense)
-        counts = np.where(dense, 0, cut.counts)
-        low = cuda.on_device(_int32(np.where(dense, ALL_BITS, cut.low)), reading.rows)
-        limit = cuda.on_device(np.where(dense, 0, cut.tie_limit), reading.rows)
-        number = int(counts.sum())
-        pairs = cuda.keep(found.gathered, self.layout, low, limit, number) if number else ()
+        pairs, counts = self.pairs(reading, found, cut, dense)
         here = cuda.to_host([*pairs, *layers]) if pairs or layers else []
         reading.brought.update(zip(whole, here[len(pairs) :], strict=True))
         index, value, squares = (part.numpy() for part in here[:3]) if pairs else _NOTHING
         ends = np.concatenate(([0], np.cumsum(counts)))
         return Kept(index, value, ends, cuda.layer_squares(squares, value, ends))
+
+    def pairs(
+        self,
+        reading: DeviceReading,
+        found: DeviceCandidates,
+        cut: Cut,
+        dense: NDArray[np.bool_],
+    ) -> tuple[cuda.Pairs | tuple[()], NDArray[np.int64]]:
+        """What *cut* keeps of layers that are not *dense*, on the device; how much of each."""
+        counts = np.where(dense, 0, cut.counts)
+        number = int(counts.sum())
+        if number == 0:
+            return (), counts
+        low = cuda.on_device(_int32(np.where(dense, ALL_BITS, cut.low)), reading.rows)
+        limit = cuda.on_device(np.where(dense, 0, cut.tie_limit), reading.rows)
+        return cuda.keep(found.gathered, self.layout, low, limit, number), counts
 
     def _look(
         self,
@@ -285,6 +297,35 @@ class DeviceSearch(Search):
     def _line_places(self) -> Tensor:
         places = (self.layout.starts[self.lines.layer] + self.lines.start) // LANES
         return cuda.on_device(places, self.layout.first)
+
+
+def prefix_on_device(
+    search: DeviceSearch, layers: Sequence[Tensor], weights: Floats, budget_j: float
+) -> dict[str, tuple[Tensor, Tensor]] | None:
+    """The longest prefix of falling |g| / w_l within the budget, left on the device.
+
+    Args:
+        layers: tensors on the search's device, of the costs' shapes and in their order.
+        weights: w_l, as for `cwmp.selectors.prefix.select_prefix`.
+
+    Returns:
+        Name -> (positions as int32, values as float32) of the layers that keep something;
+        ``None`` where so many entries share a score that the host would have to read them all.
+
+    Raises:
+        UpdateError: the update holds NaN or inf.
+    """
+    reading = search.read([layer.detach() for layer in layers])
+    done, cut = search.prefix(reading, search.affordable(weights, budget_j), budget_j)
+    if not isinstance(done.found, DeviceCandidates):
+        return None
+    pairs, counts = search.pairs(reading, done.found, cut, np.zeros(weights.size, dtype=np.bool_))
+    ends = np.cumsum(counts)
+    return {
+        search.names[number]: (pairs[0][begin:end], pairs[1][begin:end])
+        for number, (begin, end) in enumerate(zip(ends - counts, ends, strict=True))
+        if pairs and end > begin
+    }
 
 
 _NOTHING = (

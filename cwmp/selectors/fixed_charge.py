@@ -37,7 +37,7 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
     for attempt in range(_ATTEMPTS):
         done = search.scan(reading, low, expected)
         order = ranked(done.found, is_open.size)
-        totals = np.where(is_open, done.total, 0.0)
+        totals = np.where(is_open, _totals(done.total, order, low), 0.0)
         curves = Curves(order.gains, order.offsets, totals, _squares(low, is_open))
         counts, price, bound, listed = solve(curves, search.table, search.costs.message_j, budget_j)
         if listed or attempt == _ATTEMPTS - 1:
