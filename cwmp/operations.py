@@ -171,7 +171,7 @@ class SendOperation:
 
 
 class SelectOperation:
-    """Choose k of the model's n entries over all layers, by each rule in its reference form.
+    """Choose k of the model's n entries over all layers, by each rule.
 
     The pattern names the rule. An entry costs one joule here and opening a layer next to
     nothing, so that a budget of k joules keeps k entries; but it is a fixed cost, so that

@@ -152,7 +152,7 @@ def test_a_sample_that_misleads_costs_time_alone(
 def test_a_large_update_is_chosen_from_as_if_it_were_ranked_whole(
     distribution: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fixed charges: the pass that keeps what lies above a threshold against the one that keeps all."""
+    """With fixed charges: the pass above thresholds against the one that keeps everything."""
     numbers = np.random.default_rng(9)
     layers = tuple(
         LayerPrice(f"layer{number}", (size,), (1,), (400.0,), (1.0,), 400.0 + 0.3 * size, 0.15)
