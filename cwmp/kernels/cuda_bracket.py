@@ -2,7 +2,7 @@
 
 As `cwmp.kernels.sample`, in operations on whole tensors: prefixes of the sample's falling scores,
 of lengths on a fixed grid, are priced all at once; the first that is too dear is where the
-budget ends, give or take what lines of entries deviate. Nothing that is selected depends on it.
+budget ends, give or take what a sample deviates. Nothing that is selected depends on it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import numpy as np
 
 from cwmp.kernels.cuda import Layout, magnitude_bits
 from cwmp.kernels.energy import EnergyTable
-from cwmp.kernels.sample import Lines, scale_of
 from cwmp.kernels.scan import Integers
-from cwmp.kernels.simd import INFINITY_BITS, LANES
+from cwmp.kernels.simd import INFINITY_BITS
 
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-_MOST_LINES = 2**13
+_MOST_ENTRIES = 2**17
+_LEAST_ENTRIES = 32
+_SEED = 20260322
 _DEVIATIONS = 4.5
 _SLACK = 24
 _EVERY, _RATIO = 64, 1.02
@@ -85,24 +86,28 @@ class Charges:
 
 
 class Sampler:
-    """Which entries of a layout are sampled, and the grid of prefixes; on the device."""
+    """Which entries of a layout are sampled, and the grid of prefixes; on the device.
 
-    def __init__(self, lines: Lines, layout: Layout, table: EnergyTable) -> None:
+    Single entries, drawn evenly over each layer with a random place in each stretch: on a GPU
+    they cost little more than lines would, and neighbours that are alike do no harm.
+    """
+
+    def __init__(self, layout: Layout) -> None:
         import torch
 
-        count = min(_MOST_LINES, lines.layer.size)
-        layer = lines.layer[:count]
-        place = (layout.starts[layer] + lines.start[:count]) // LANES
-        grid = _grid(count * LANES)
-        bucket = np.searchsorted(grid, np.arange(count * LANES), side="right")
-        scale = scale_of(lines, count, table.parameters)
+        layer, place = _drawn(layout)
+        sizes = np.array(layout.sizes, dtype=np.float64)
+        grid = _grid(place.size)
+        bucket = np.searchsorted(grid, np.arange(place.size), side="right")
+        scale = sizes / np.bincount(layer, minlength=sizes.size)
 
         def there(numbers: np.ndarray) -> Tensor:  # type: ignore[type-arg]
             return torch.from_numpy(numbers).to(layout.device)
 
-        self.place, self.layer = there(place), there(layer)
+        self.place, self.layer, self.scale = there(place), there(layer), there(scale)
         self.grid, self.bucket = there(grid), there(bucket)
-        self.scale = there(scale)
+        self.after = there(np.array([1, 0]))
+        self.slack = there(np.array([_SLACK, -_SLACK - 1]))
 
     def guess(self, rows: Tensor, charges: Charges, weights: Tensor, budget_j: float) -> Guess:
         """The interval of falling |g| / w_l in which *budget_j* is spent.
@@ -113,65 +118,84 @@ class Sampler:
         """
         import torch
 
-        sample = rows.view(-1, LANES)[self.place].abs().double()
-        score = torch.nan_to_num(sample / weights[self.layer, None], nan=0.0, posinf=0.0)
-        falling, order = torch.sort(score.view(-1), descending=True)
+        score = rows.view(-1)[self.place].abs().double() / weights[self.layer]
+        falling, order = torch.sort(torch.nan_to_num(score, 0.0, 0.0), descending=True)
         hits = self._hits(order, falling)
-        here = self._end(charges, hits, budget_j)
-        middle = falling[(self.grid[here] - 1).clamp(min=0)]
-        spread = 1 + _DEVIATIONS * self._deviation(score, middle, weights)
-        inner = self.grid[self._end(charges, hits * spread, budget_j)] - _SLACK
-        outer = self._end(charges, hits / spread, budget_j) + 1
+        here = self._ends(charges, hits * self.scale, budget_j)
+        spread = 1 + _DEVIATIONS * self._deviation(hits[here], weights)
+        scaled = hits * self.scale
+        ends = self._ends(charges, torch.stack((scaled / spread, scaled * spread)), budget_j)
         last = self.grid.numel() - 1
-        after = (self.grid[outer.clamp(max=last)] + _SLACK).clamp(max=falling.numel() - 1)
-        low = torch.where(outer > last, 0.0, falling[after])
+        ranks = self.grid[(ends + self.after).clamp(max=last)] + self.slack
+        scores = falling[ranks.clamp(0, falling.numel() - 1)]
+        low = torch.where(ends[0] == last, 0.0, scores[0])
         infinity = torch.full_like(low, torch.inf)
-        high = torch.nextafter(falling[(inner - 1).clamp(min=0)], infinity)
-        high = torch.where((inner > 0) & (high > low), high, infinity)
-        return Guess(torch.cat((low, high)), thresholds(low, weights), thresholds(high, weights))
+        high = torch.where(ranks[1] >= 0, torch.nextafter(scores[1], infinity), infinity)
+        scores = torch.stack((low, torch.where(high > low, high, infinity)))
+        return Guess(scores, *thresholds(scores, weights))
 
     def _hits(self, order: Tensor, falling: Tensor) -> Tensor:
-        """Entries of each layer that each prefix of the grid stands for; shape (T, L)."""
+        """Sampled entries of each layer in each prefix of the grid; shape (T, L)."""
         import torch
 
         prefixes, layers = self.grid.numel(), self.scale.numel()
-        cell = self.bucket * layers + self.layer[order // LANES]
+        cell = self.bucket * layers + self.layer[order]
         hits = torch.zeros(prefixes * layers, dtype=torch.float64, device=order.device)
         hits.index_add_(0, cell, (falling > 0).double())  # whole numbers: exact in any order
-        return hits.view(prefixes, layers).cumsum(0) * self.scale
+        return hits.view(prefixes, layers).cumsum(0)
 
-    def _end(self, charges: Charges, hits: Tensor, budget_j: float) -> Tensor:
-        """The number of the last prefix that can be paid; shape (1,), since an index of shape ()
-        would be read by the host."""
+    def _ends(self, charges: Charges, hits: Tensor, budget_j: float) -> Tensor:
+        """The number of the last prefix that can be paid; (..., T, L) -> (...), 1 at least.
+
+        Never of shape (): such an index would be read by the host.
+        """
         import torch
 
         counts = torch.minimum(torch.floor(hits), charges.entries)
-        return ((charges.energy(counts) <= budget_j).sum() - 1).clamp(min=0).view(1)
+        fits = (charges.energy(counts) <= budget_j).sum(-1) - 1
+        return fits.clamp(min=0).view(-1)
 
-    def _deviation(self, score: Tensor, middle: Tensor, weights: Tensor) -> Tensor:
-        """Relative standard deviation of the joules of what scores *middle*, line by line."""
+    def _deviation(self, hits: Tensor, weights: Tensor) -> Tensor:
+        """Relative standard deviation of the joules that *hits*, shape (1, L), stand for.
+
+        An entry's joules are in proportion to the square of its layer's weight, which is exact
+        for score g^2 / c. Layers that were read whole deviate by nothing.
+        """
         import torch
 
-        joules = torch.where(torch.isfinite(weights), weights.square() * self.scale, 0.0)
-        load = ((score >= middle) & (score > 0)).sum(1) * joules[self.layer]
-        drawn = torch.where(self.scale > 1, 1.0, 0.0)[self.layer]
-        return (load * drawn).square().sum().sqrt() / load.sum().clamp(min=1e-300)
+        joules = torch.nan_to_num(weights.square() * self.scale, posinf=0.0)
+        drawn = torch.where(self.scale > 1, joules, 0.0)
+        return (hits @ drawn.square()).sqrt() / (hits @ joules).clamp(min=1e-300)
 
 
-def thresholds(score: Tensor, weights: Tensor) -> Tensor:
-    """`cwmp.kernels.magnitudes.threshold_bits` on a device: int32; shape (L,).
+def thresholds(scores: Tensor, weights: Tensor) -> Tensor:
+    """`cwmp.kernels.magnitudes.threshold_bits` of S scores on a device: int32; shape (S, L).
 
-    Of the five float32 around score * w_l the least whose quotient reaches *score*, which has
-    shape (1,).
+    Of the five float32 around score * w_l the least whose quotient reaches the score.
     """
     import torch
 
-    target = (score * weights).clamp(max=float(np.finfo(np.float32).max)).float()
+    score = scores.view(-1, 1, 1)
+    target = (score * weights[:, None]).clamp(max=float(np.finfo(np.float32).max)).float()
     near = torch.arange(-2, 3, dtype=torch.int32, device=weights.device)
-    bits = (magnitude_bits(target)[:, None] + near).clamp(1, INFINITY_BITS)
+    bits = (magnitude_bits(target) + near).clamp(1, INFINITY_BITS)
     reaches = bits.view(torch.float32).double() / weights[:, None] >= score
-    least = torch.where(reaches, bits, INFINITY_BITS).amin(1)
+    least = torch.where(reaches, bits, INFINITY_BITS).amin(-1)
     return torch.where(torch.isfinite(weights), least, _CLOSED)
+
+
+def _drawn(layout: Layout) -> tuple[Integers, Integers]:
+    """Layer and place in the buffer of each sampled entry."""
+    generator = np.random.default_rng(_SEED)
+    total = sum(layout.sizes)
+    layers, places = [], []
+    for layer, (size, start) in enumerate(zip(layout.sizes, layout.starts, strict=True)):
+        count = min(size, max(_LEAST_ENTRIES, round(_MOST_ENTRIES * size / total)))
+        phase = 0.0 if count == size else generator.random(count)
+        place = ((np.arange(count) + phase) * (size / count)).astype(np.int64)
+        layers.append(np.full(count, layer, dtype=np.int64))
+        places.append(start + np.minimum(place, size - 1))
+    return np.concatenate(layers), np.concatenate(places)
 
 
 def _grid(entries: int) -> Integers:

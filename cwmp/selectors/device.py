@@ -83,7 +83,7 @@ class DeviceSearch(Search):
         super().__init__(costs, threads)
         sizes = self.table.parameters.tolist()
         self.layout = cuda.Layout(sizes, where)
-        self.sampler = Sampler(self.lines, self.layout, self.table)
+        self.sampler = Sampler(self.layout)
         self.charges = Charges(self.table, costs.message_j, where)
         self.layers = Chunks(
             np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64), self.table.parameters

@@ -230,8 +230,7 @@ def test_no_operation_waits_for_the_device_on_its_own() -> None:
 
 def _guess(low: float, high: float, weights: torch.Tensor) -> cuda_bracket.Guess:
     scores = torch.tensor([low, high], dtype=torch.float64)
-    limits = [cuda_bracket.thresholds(score.view(1), weights) for score in scores]
-    return cuda_bracket.Guess(scores, *limits)
+    return cuda_bracket.Guess(scores, *cuda_bracket.thresholds(scores, weights))
 
 
 @pytest.mark.parametrize("wrong", ["too high", "too low", "nothing", "everything", "rounded"])
