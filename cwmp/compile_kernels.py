@@ -59,8 +59,8 @@ def send() -> None:
     for value_type in VALUE_BYTES:
         layout = PayloadLayout({"layer": (entries,)}, value_type=value_type)
         for kept in (spread, runs, most):
-            for kind in (np.float32, np.float64):
-                values = numbers.standard_normal(kept.size).astype(kind)
+            exact = numbers.standard_normal(kept.size)
+            for values in (exact, exact.astype(np.float32)):
                 layer = LayerSelection("layer", (entries,), kept, values)
                 decode(encode([layer], layout), layout)
 
