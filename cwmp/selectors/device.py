@@ -88,7 +88,7 @@ class DeviceSearch(Search):
         self.layers = Chunks(
             np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64), self.table.parameters
         )
-        self.shares = (2.0, 0.5)
+        self.shares = (3.0, 0.25)
 
     def read(self, layers: Sequence[Tensor]) -> DeviceReading:
         """*layers* laid out on the device."""
