@@ -23,7 +23,6 @@ from cwmp.kernels.reference import Floats, Integers
 
 _ROUNDS = 8
 _TOGGLES = 24
-_WINDOW, _WIDTH = 32, 128
 _SMALL = 4096
 _NOISE, _LARGE_NOISE = 1e-12, 1e-6  # shares of what is captured that are not worth a search
 
@@ -53,7 +52,8 @@ def choose(menus: Menus, spendable_j: float) -> Integers:
         return chosen
     opened = edges_of(menus, spendable_j, True)
     chosen = _open_sets(menus, opened, chosen, price, spendable_j)
-    _trade(menus, chosen, price, spendable_j)
+    window, width = (64, 256) if menus.joules.size <= _SMALL else (32, 128)
+    _trade(menus, chosen, price, spendable_j, window, width)
     fill(menus, chosen, spendable_j)
     return chosen
 
@@ -94,7 +94,9 @@ def _open_sets(
 
 
 @compiled
-def _trade(menus: Menus, chosen: Integers, price: float, spendable_j: float) -> None:
+def _trade(
+    menus: Menus, chosen: Integers, price: float, spendable_j: float, window: int, width: int
+) -> None:
     """Dynamic programming over options near the best at *price*; changes *chosen* if it can.
 
     Of two partial choices the one that spends no less and captures no more is dropped, and so
@@ -106,15 +108,15 @@ def _trade(menus: Menus, chosen: Integers, price: float, spendable_j: float) -> 
         part = slice(menus.offsets[layer], menus.offsets[layer + 1])
         best[layer] = (menus.gains[part] - price * menus.joules[part]).max()
         gap += best[layer]
-    state, count = np.zeros((3, _WIDTH)), 1  # joules, gain, given up
-    parents = np.zeros((layers, _WIDTH), np.int64)
-    choices = np.zeros((layers, _WIDTH), np.int64)
-    span = 2 * _WINDOW + 2
-    grown = np.zeros((3, span * _WIDTH))
-    origin, choice = np.empty(span * _WIDTH, np.int64), np.empty(span * _WIDTH, np.int64)
+    state, count = np.zeros((3, width)), 1  # joules, gain, given up
+    parents = np.zeros((layers, width), np.int64)
+    choices = np.zeros((layers, width), np.int64)
+    span = 2 * window + 2
+    grown = np.zeros((3, span * width))
+    origin, choice = np.empty(span * width, np.int64), np.empty(span * width, np.int64)
     for layer in range(layers):
         number = 0
-        for option in _near(menus, layer, price, best[layer], gap):
+        for option in _near(menus, layer, price, best[layer], gap, window):
             more_j, gain = menus.joules[option], menus.gains[option]
             lost = best[layer] - (gain - price * more_j)
             for one in range(count):
@@ -127,8 +129,8 @@ def _trade(menus: Menus, chosen: Integers, price: float, spendable_j: float) -> 
         if number == 0:
             return
         picked = _undominated(grown, number)
-        if picked.size > _WIDTH:
-            picked = picked[np.argsort(grown[2][picked], kind="mergesort")[:_WIDTH]]
+        if picked.size > width:
+            picked = picked[np.argsort(grown[2][picked], kind="mergesort")[:width]]
         count = picked.size
         for one in range(count):
             state[:, one] = grown[:, picked[one]]
@@ -145,7 +147,7 @@ def _trade(menus: Menus, chosen: Integers, price: float, spendable_j: float) -> 
 
 
 @compiled
-def _near(menus: Menus, layer: int, price: float, best: float, gap: float) -> Integers:
+def _near(menus: Menus, layer: int, price: float, best: float, gap: float, window: int) -> Integers:
     """Nothing, and the options around the best one, that give up less than *gap* at *price*."""
     start, stop = menus.offsets[layer], menus.offsets[layer + 1]
     middle = start
@@ -153,8 +155,8 @@ def _near(menus: Menus, layer: int, price: float, best: float, gap: float) -> In
         if menus.gains[option] - price * menus.joules[option] == best:
             middle = option
             break
-    found, size = np.empty(2 * _WINDOW + 2, np.int64), 0
-    first, last = max(start, middle - _WINDOW), min(stop - 1, middle + _WINDOW)
+    found, size = np.empty(2 * window + 2, np.int64), 0
+    first, last = max(start, middle - window), min(stop - 1, middle + window)
     if first > start:
         first -= 1
     for place in range(first, last + 1):

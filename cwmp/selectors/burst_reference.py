@@ -37,7 +37,7 @@ def at_price(update: Update, costs: BurstCosts, price: float) -> BurstsAtPrice:
         chosen = _worth_it(squares, layer, price)
         kept.append(chosen)
         starts = range(0, squares.size, layer.burst_entries)
-        bursts.append(sum(chosen[at : at + layer.burst_entries].any() for at in starts))
+        bursts.append(sum(int(chosen[at : at + layer.burst_entries].any()) for at in starts))
         entries.append(int(chosen.sum()))
         captured += float(squares[chosen].sum())
     energy_j = costs.energy_j(bursts, entries)
