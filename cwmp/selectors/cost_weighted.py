@@ -20,9 +20,7 @@ from cwmp.selectors.fixed_charge import select_fixed_charge
 from cwmp.selectors.kernel_rule import KernelRule
 from cwmp.selectors.prefix import best_of, select_prefix
 from cwmp.selectors.reading import Reading
-from cwmp.selectors.reference import ReferenceCostWeighted
-
-_TIGHT = 1 - 1e-4
+from cwmp.selectors.reference import TIGHT, ReferenceCostWeighted
 
 
 class CostWeighted(KernelRule):
@@ -89,7 +87,7 @@ class CostWeighted(KernelRule):
             return select_fixed_charge(search, reading, budget_j)
         power = 2 if greedy_for_squares else 1 if self.p == self.q else None
         own = select_prefix(search, reading, self._weights, budget_j, power=power)
-        if not greedy_for_squares or (own.certificate or 0.0) >= _TIGHT:
+        if not greedy_for_squares or (own.certificate or 0.0) >= TIGHT:
             return own
         ones = np.ones_like(self._weights)
         top = select_prefix(search, reading.summed(), ones, budget_j)

@@ -21,6 +21,8 @@ from cwmp.selectors.fit import affordable, longest_prefix, prepared, selection_o
 from cwmp.selectors.fixed_counts import fixed_charge_entries
 from cwmp.selectors.updates import AnyUpdate, FlatUpdate, read_update
 
+TIGHT = 1 - 1e-4
+"""A certificate that leaves Top-K's selection too little to win."""
 _NOISE = 1e-12
 
 
@@ -84,6 +86,12 @@ class ReferenceCostWeighted:
             return selection_of(prefix, flat, self.costs, budget_j)
         curves = curves_of(order, flat.magnitudes, flat.layer_of, self.costs)
         dual = minimise_dual(curves, self.costs.message_j, budget_j)
+        if self.costs.is_linear:
+            own = selection_of(
+                prefix, flat, self.costs, budget_j, bound=dual.bound, price=dual.price
+            )
+            if own.captured >= TIGHT * dual.bound:
+                return own
         by_size = score_order(flat.magnitudes, flat.layer_of, np.ones(len(self.costs.layers)))
         candidates = [prefix, longest_prefix(by_size, flat, self.costs, budget_j)]
         if not all(layer.is_linear for layer in self.costs.layers):
