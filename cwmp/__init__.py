@@ -27,15 +27,26 @@ if TYPE_CHECKING:
     from cwmp.selection import LayerSelection, Selection
     from cwmp.selectors import CostWeighted, Dense, RandomK, TopK, make_selector
     from cwmp.selectors.base import Selector
+    from cwmp.selectors.block_shapes import Channels, Groups, NofM, Tiles
+    from cwmp.selectors.blocks import BlockWeighted
+    from cwmp.selectors.burst_costs import BurstCosts, BurstPrice
+    from cwmp.selectors.bursts import BurstWeighted
     from cwmp.selectors.costs import LayerPrice, SelectionCosts
     from cwmp.selectors.element_costs import ElementCosts
     from cwmp.selectors.element_weighted import ElementWeighted
     from cwmp.selectors.priced import PriceSelector
+    from cwmp.selectors.refined import Refined, RefinedSelection
+    from cwmp.selectors.value_types import ValueTypeChoice, best_value_type
     from cwmp.spending import PriceGrid, SpendReport, SpendTotal
     from cwmp.wire.values import as_sent
 
 __all__ = [
+    "BlockWeighted",
     "Budget",
+    "BurstCosts",
+    "BurstPrice",
+    "BurstWeighted",
+    "Channels",
     "ControllerState",
     "CostFile",
     "CostWeighted",
@@ -44,21 +55,28 @@ __all__ = [
     "ElementCosts",
     "ElementWeighted",
     "ErrorFeedback",
+    "Groups",
     "LayerPrice",
     "LayerSelection",
+    "NofM",
     "PayloadLayout",
     "PredictedGain",
     "PriceController",
     "PriceGrid",
     "PriceSelector",
     "RandomK",
+    "Refined",
+    "RefinedSelection",
     "Selection",
     "SelectionCosts",
     "Selector",
     "SpendReport",
     "SpendTotal",
+    "Tiles",
     "TopK",
+    "ValueTypeChoice",
     "as_sent",
+    "best_value_type",
     "captured_bound",
     "cost_spread",
     "decode",
@@ -81,10 +99,16 @@ _HOMES = {
     "cwmp.selection": ("LayerSelection", "Selection"),
     "cwmp.selectors": ("CostWeighted", "Dense", "RandomK", "TopK", "make_selector"),
     "cwmp.selectors.base": ("Selector",),
+    "cwmp.selectors.block_shapes": ("Channels", "Groups", "NofM", "Tiles"),
+    "cwmp.selectors.blocks": ("BlockWeighted",),
+    "cwmp.selectors.burst_costs": ("BurstCosts", "BurstPrice"),
+    "cwmp.selectors.bursts": ("BurstWeighted",),
     "cwmp.selectors.costs": ("LayerPrice", "SelectionCosts"),
     "cwmp.selectors.element_costs": ("ElementCosts",),
     "cwmp.selectors.element_weighted": ("ElementWeighted",),
     "cwmp.selectors.priced": ("PriceSelector",),
+    "cwmp.selectors.refined": ("Refined", "RefinedSelection"),
+    "cwmp.selectors.value_types": ("ValueTypeChoice", "best_value_type"),
     "cwmp.spending": ("PriceGrid", "SpendReport", "SpendTotal"),
     "cwmp.wire.values": ("as_sent",),
 }

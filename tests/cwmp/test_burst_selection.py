@@ -191,7 +191,7 @@ def _large() -> tuple[BurstCosts, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.6])
-@pytest.mark.parametrize("lower", [0.7, 40.0])
+@pytest.mark.parametrize("lower", [0.85, 40.0])
 def test_a_sampled_price_finds_what_looking_at_everything_does(monkeypatch, share, lower) -> None:
     """Also where the sample misleads it: the first guess is then far too high."""
     costs, update = _large()
