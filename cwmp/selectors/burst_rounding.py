@@ -82,9 +82,9 @@ def _exchanged(offers: Sequence[Offer], costs: BurstCosts, budget_j: float, best
     captured = _captured(offers, best)
     places = [(number, int(row)) for number, one in enumerate(best) for row in np.flatnonzero(one)]
     for number, row in places:
-        if not best[number][row]:
-            continue
-        for fewer in {0, int(best[number][row]) - 1}:
+        for fewer in (0, int(best[number][row]) - 1):
+            if not 0 <= fewer < best[number][row]:  # given up since
+                continue
             trial = [one.copy() for one in best]
             trial[number][row] = fewer
             trial = _filled(offers, costs, budget_j, trial)

@@ -109,6 +109,7 @@ def test_never_less_than_the_reference_and_the_bound_is_the_duals(problem, price
     except BudgetError:
         assert reference.captured == 0
         return
+    assert selection.energy_j <= budget_j
     assert reference.captured * (1 - 1e-12) <= selection.captured <= dual * (1 + 1e-9)
     assert selection.bound <= dual * (1 + 1e-9)
     anywhere = price * (budget_j - costs.message_j) + at_price(update, costs, price).worth
@@ -218,6 +219,14 @@ def test_neighbours_are_kept_together() -> None:
     update[20:36:2] += 1.0
     (layer,) = BurstWeighted(costs).select({"a": update}, 38.0).layers
     assert layer.indices.tolist() == [20, 22, 24, 26, 28, 30]
+
+
+def test_a_burst_given_up_is_not_taken_back_for_nothing() -> None:
+    costs = linear_bursts({"a": (8,)}, {"a": 1.0}, {"a": 1.0}, burst_entries=3)
+    update = {"a": np.array([0, 1, 3, 0, 0, 0, 2, 3], dtype=np.float32)}
+    selection = BurstWeighted(costs).select(update, 3.125)
+    assert selection.layers[0].indices.tolist() == [6, 7]
+    assert selection.energy_j == 3.0
 
 
 def test_without_a_price_for_bursts_it_is_the_knapsack_of_entries() -> None:
