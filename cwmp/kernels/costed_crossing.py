@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
 from cwmp.kernels import simd
-from cwmp.kernels.costed_scan import Costed, Place
+from cwmp.kernels.costed_places import Place, bin_scores
+from cwmp.kernels.costed_scan import Costed, Room
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.scan import Floats32, Integers, runs_of
@@ -24,19 +25,19 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 class Doubtful(NamedTuple):
-    """Entries in doubt, chunk after chunk, in the order of positions; all of one shape.
+    """Entries in doubt, in the order of positions; all of one shape.
 
     Attributes:
         score: |g| / w.
         bits: of g.
         cost: in units of the costs.
-        slot: where among its chunk's candidates it stands.
+        number: of an entry among all in doubt.
     """
 
     score: Floats
     bits: Bits
     cost: Bits
-    slot: NDArray[np.int32]
+    number: Integers
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Crossing:
 
     Attributes:
         spent: cost of all entries before it.
-        place: where it stands in `Doubtful`; -1 where all candidates can be paid.
+        number: which of the entries in doubt it is; -1 where all candidates can be paid.
         next: its score, |g| bits, cost and chunk; ``None`` where there is none.
     """
 
     spent: int
-    place: int = -1
+    number: int = -1
     next: Place | None = None
 
 
@@ -71,52 +72,65 @@ class CostedKept:
     captured: Floats
 
 
-def doubtful(found: Costed) -> Doubtful:
-    """The entries in doubt, out of the rooms."""
-
-    def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    return Doubtful(
-        joined([room.score[:size] for room, size in found.rooms]),
-        joined([room.doubt_value[:size] for room, size in found.rooms]).view(np.uint32),
-        joined([room.doubt_cost[:size] for room, size in found.rooms]),
-        joined([room.slot[:size] for room, size in found.rooms]),
-    )
-
-
-def crossing(found: Costed, entries: Doubtful, budget: int) -> Crossing:
+def crossing(found: Costed, budget: int) -> Crossing:
     """The end of the longest prefix within *budget*.
 
     Returns:
-        A place in *entries* where the budget ends among them. ``spent`` is above the budget where
-        what is surely before them does not fit.
+        An entry in doubt where the budget ends among them. ``spent`` is above the budget where what
+        is surely before them does not fit.
     """
     spent = int(found.sure_cost.sum())
     if spent > budget:
         return Crossing(spent)
-    place, paid = _crossing(entries, budget - spent)
-    if place < 0:
-        return Crossing(spent + int(paid))
+    sums = np.sum([room.sums for room, _ in found.rooms], axis=0)[::-1]
+    paid = np.cumsum(sums)
+    place = int(np.searchsorted(paid, budget - spent, side="right"))
+    if place == sums.size:
+        return Crossing(spent + int(paid[-1]))
+    spent += int(paid[place] - sums[place])
+    entries = _within(found, sums.size - 1 - place)
+    place, cost = _crossing(entries, budget - spent)
+    number = int(entries.number[place])
     following = Place(
         float(entries.score[place]),
         int(entries.bits[place] & _MAGNITUDE),
         int(entries.cost[place]),
-        int(np.searchsorted(np.cumsum(found.doubt), place, side="right")),
+        int(np.searchsorted(np.cumsum(found.doubt), number, side="right")),
         True,
     )
-    return Crossing(spent + int(paid), int(place), following)
+    return Crossing(spent + int(cost), number, following)
 
 
-def collect(found: Costed, entries: Doubtful, place: int, threads: int = 1) -> CostedKept:
-    """The candidates before the entry at *place* of *entries*; all of them where it is -1."""
+def _within(found: Costed, place: int) -> Doubtful:
+    """The entries in doubt that one bin holds."""
+    low, high = bin_scores(found.bins, place)
+    parts, begin = [], 0
+    for room, size in found.rooms:
+        score = room.score[:size]
+        slots = np.flatnonzero((score >= low) & (score < high))
+        bits = room.doubt_value[slots].view(np.uint32)
+        parts.append((score[slots], bits, room.doubt_cost[slots], slots + begin))
+        begin += size
+    return Doubtful(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def collect(found: Costed, end: Crossing, threads: int = 1) -> CostedKept:
+    """The candidates before the entry at *end*; all of them where there is none."""
     counts = found.count.copy()
-    if place >= 0:
-        _drop(entries, place, found.doubt, found.value_at, counts)
+    if end.next is not None:
+        last, begin = (end.next.score, end.next.bits, end.number), 0
+        tasks = []
+        for room, size in found.rooms:
+            tasks.append(
+                partial(_drop, room, size, begin, last, found.doubt, found.value_at, counts)
+            )
+            begin += size
+        in_parallel(tasks)
     offsets = np.zeros(counts.size + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     total = int(offsets[-1])
-    index, value = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32)
+    memory = np.empty(2 * total, dtype=np.int32)  # one piece: fewer and larger pages
+    index, value = memory[:total], memory[total:].view(np.float32)
     squares = np.zeros(counts.size)
     source = (found.index_at, found.value_at, found.count, offsets)
     cuts = runs_of(found.count, threads if found.kept > _ALONE else 1)
@@ -210,19 +224,41 @@ def _narrow(
 
 @compiled
 def _drop(
-    entries: Doubtful, place: int, doubt: Integers, value_at: Integers, counts: Integers
+    room: Room,
+    size: int,
+    begin: int,
+    last: tuple[float, int, int],
+    doubt: Integers,
+    value_at: Integers,
+    counts: Integers,
 ) -> None:
-    """Zero the entry at *place* and those after it among the candidates, and count them off."""
-    begin = 0
-    for chunk in range(doubt.size):
-        end = begin + doubt[chunk]
-        if end > begin:
-            value = carray(simd.pointer_float32(value_at[chunk]), (entries.slot[end - 1] + 1,))
-            for other in range(begin, end):
-                if other == place or _before(entries, place, other):
-                    value[entries.slot[other]] = np.float32(0.0)
-                    counts[chunk] -= 1
-        begin = end
+    """Zero what is not before the entry *last* among the candidates, and count it off.
+
+    Args:
+        room, size: the entries in doubt of some chunks, the first of them number *begin*.
+        last: score, |g| bits and number.
+    """
+    score, bits, number = last
+    raw = room.doubt_value.view(np.uint32)
+    chunk, done = 0, 0
+    while done < begin:
+        done += doubt[chunk]
+        chunk += 1
+    slot = 0
+    while slot < size:
+        end = slot + doubt[chunk]
+        if end > slot:
+            value = carray(simd.pointer_float32(value_at[chunk]), (room.slot[end - 1] + 1,))
+        kept = 0
+        for other in range(slot, end):
+            own, rank = raw[other] & _MAGNITUDE, room.score[other]  # no branch: they mix evenly
+            level = (own > bits) | ((own == bits) & (begin + other < number))
+            before = (rank > score) | ((rank == score) & level)
+            value[room.slot[other]] *= np.float32(before)
+            kept += np.int64(before)
+        counts[chunk] -= doubt[chunk] - kept
+        slot = end
+        chunk += 1
 
 
 @compiled

@@ -13,14 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwmp.kernels import simd
-from cwmp.kernels.costed_scan import (
-    EVERYTHING,
-    CostSources,
-    Place,
-    point,
-    read_line,
-    weight_of,
-)
+from cwmp.kernels.costed_places import EVERYTHING, Place, point, weight_of
+from cwmp.kernels.costed_reading import CostSources, read_line
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS
 from cwmp.kernels.scan import Chunks, Integers, Sources, runs_of
@@ -56,7 +50,8 @@ def refined(
         bins = chunks.layer.size if kind == _CHUNK else 1 << digits
         where = (kind, score, bits, shift, shift + digits)
         tasks = [partial(_count, sources, costs, chunks, *run, every, where, bins) for run in cuts]
-        sums, numbers = sum(in_parallel(tasks))
+        counted: Integers = np.sum(in_parallel(tasks), axis=0)
+        sums, numbers = counted[0], counted[1]
         order = np.arange(bins) if kind == _CHUNK else np.arange(bins)[::-1]
         ends = np.searchsorted(np.cumsum(sums[order]), budget - spent, side="right")
         if ends == bins:

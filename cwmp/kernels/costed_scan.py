@@ -15,54 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwmp.kernels import simd, simd_costed
+from cwmp.kernels.costed_places import BINS, Place, bin_of, point, score_bins, weight_of
+from cwmp.kernels.costed_reading import CostSources, scan_entries
 from cwmp.kernels.jit import compiled
-from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
-from cwmp.kernels.scan import FLOAT16, FLOAT32, Chunks, Floats32, Integers, Sources, runs_of
+from cwmp.kernels.magnitudes import Bits, Floats
+from cwmp.kernels.scan import Chunks, Floats32, Integers, Sources, runs_of
 from cwmp.kernels.threads import MOST_THREADS, in_parallel
 
 CHUNK = 2**15
 """Entries of a chunk, as `cwmp.kernels.scan.chunks_of` cuts them."""
 
-_MARGIN = 2.0**-48
-_NARROW, _NARROW_MARGIN = 2.0**-60, 2.0**-20
 _ROOMS = 2 * MOST_THREADS
-
-
-class CostSources(NamedTuple):
-    """Where the entries' costs lie.
-
-    Attributes:
-        address: of each layer's first cost; shape (L,).
-        width: bytes of a cost, 2 or 4; shape (L,).
-    """
-
-    address: Integers
-    width: NDArray[np.int8]
-
-
-class Place(NamedTuple):
-    """A place in the order of entries: falling score |g| / w, then falling |g|, then position.
-
-    The entry at a place is that of score *score* and |g| bits *bits* in chunk *chunk*; positions
-    within a chunk are not told apart.
-
-    Attributes:
-        cost: of an entry that stands there, where there is one; else 0.
-        exact: whether entries of the same score are told apart. Without it, the pass may keep
-            entries that score a last digit less.
-    """
-
-    score: float
-    bits: int
-    cost: int
-    chunk: int
-    exact: bool
-
-
-EVERYTHING = Place(0.0, 0, 0, 0, False)
-"""Before it lie all entries but the zeros."""
-NOTHING = Place(np.inf, NO_BITS, 0, 0, False)
-"""Before it lies no entry."""
 
 
 class Room(NamedTuple):
@@ -73,6 +36,7 @@ class Room(NamedTuple):
         cost: the candidates of one chunk at a time; shape (CHUNK + LANES,).
         slot: which of its chunk's candidates each one in doubt is.
         doubt_value, doubt_cost, score: theirs.
+        sums: their costs added up by `bin_of` the score; shape (BINS,).
     """
 
     index: NDArray[np.int32]
@@ -82,6 +46,7 @@ class Room(NamedTuple):
     doubt_value: Floats32
     doubt_cost: Bits
     score: Floats
+    sums: Integers
 
 
 @dataclass
@@ -96,6 +61,7 @@ class Costed:
         sure_cost: the cost of the others.
         squares: sum of g^2 over everything in the chunk.
         largest: bits of the chunk's largest magnitude; above `simd.INFINITY_BITS` for NaN.
+        bins: of the scores in doubt; see `bin_of`.
         rooms: the memory that the addresses point into, with the number in doubt that each
             holds, in the order of the chunks.
     """
@@ -108,6 +74,7 @@ class Costed:
     sure_cost: Integers
     squares: Floats
     largest: Bits
+    bins: tuple[int, int]
     rooms: list[tuple[Room, int]] = field(default_factory=list)
 
     @property
@@ -136,33 +103,13 @@ class CostedScratch:
                 np.empty(doubtful, dtype=np.float32),
                 np.empty(doubtful, dtype=np.uint32),
                 np.empty(doubtful, dtype=np.float64),
+                np.empty(BINS, dtype=np.int64),
             )
         return room
 
     def give_back(self, found: Costed) -> None:
         """Keep the rooms of a pass for the next round; its candidates are gone."""
         self._rooms = [room for room, _ in found.rooms[:_ROOMS]]
-
-
-def point(place: Place, exponent: int, most: int) -> NDArray[np.void]:
-    """*place* as `cwmp.kernels.simd_costed` reads it.
-
-    Args:
-        exponent: 0, 1 or 2 for weights 1, sqrt(c) and c.
-        most: entries that cost more are left out.
-    """
-    record = np.zeros(1, dtype=simd_costed.POINT)
-    square = place.score * place.score
-    record["score"] = place.score
-    record["outer"], record["inner"] = square * (1 - _MARGIN), square * (1 + _MARGIN)
-    record["exponent"] = exponent
-    record["pair_bits"], record["pair_cost"] = place.bits, place.cost
-    record["cost_mask"] = 2**32 - 1 if exponent else 0
-    record["most"] = most
-    record["exact"] = place.exact
-    if not place.exact and _NARROW <= place.score <= 1 / _NARROW:
-        record["inverse"] = (1 + _NARROW_MARGIN) / place.score
-    return record
 
 
 def scan_costed(
@@ -185,12 +132,10 @@ def scan_costed(
             only slower.
     """
     runs = chunks.layer.size
-    found = Costed(
-        chunks,
-        *(np.zeros(runs, dtype=np.int64) for _ in range(5)),
-        np.zeros(runs, dtype=np.float64),
-        np.zeros(runs, dtype=np.uint32),
-    )
+    index_at, value_at, count, doubt, sure_cost = np.zeros((5, runs), dtype=np.int64)
+    squares, largest = np.zeros(runs), np.zeros(runs, dtype=np.uint32)
+    bins = score_bins(bracket)
+    found = Costed(chunks, index_at, value_at, count, doubt, sure_cost, squares, largest, bins)
     high, low = (point(place, exponent, most) for place in bracket)
     total = int(chunks.size.sum())
 
@@ -208,8 +153,8 @@ def scan_costed(
                 begin,
                 end,
                 bracket,
-                high,
-                low,
+                (high, low),
+                bins,
                 room,
                 found.index_at,
                 found.value_at,
@@ -235,8 +180,8 @@ def _scan_chunks(
     begin: int,
     end: int,
     bracket: tuple[Place, Place],
-    high: NDArray[np.void],
-    low: NDArray[np.void],
+    points: tuple[NDArray[np.void], NDArray[np.void]],
+    bins: tuple[int, int],
     room: Room,
     index_at: Integers,
     value_at: Integers,
@@ -253,9 +198,11 @@ def _scan_chunks(
     """
     stats = np.empty(simd.STATS, dtype=np.float64)
     extremes = stats[simd.LANES :].view(np.uint32)
-    upper, lower = high.copy(), low.copy()
+    upper, lower = points[0].copy(), points[1].copy()
     paid = np.zeros(1, dtype=np.int64)
-    exponent = high[0].exponent
+    exponent = upper[0].exponent
+    keys = room.score.view(np.int64)
+    room.sums[:] = 0
     used, doubtful = 0, 0
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
@@ -266,7 +213,7 @@ def _scan_chunks(
         value_at[chunk] = room.value.ctypes.data + 4 * used
         lower[0].bits = bracket[1].bits + np.int64(chunk > bracket[1].chunk)
         upper[0].bits = bracket[0].bits + np.int64(chunk >= bracket[0].chunk)
-        kept = _scan_one(
+        kept = scan_entries(
             sources.kind[layer],
             costs.width[layer],
             sources.address[layer],
@@ -297,83 +244,8 @@ def _scan_chunks(
         for slot in range(doubtful, doubtful + unsure):
             weight = weight_of(room.doubt_cost[slot], exponent)
             room.score[slot] = np.float64(abs(room.doubt_value[slot])) / weight
+        for slot in range(doubtful, doubtful + unsure):
+            room.sums[bin_of(keys[slot], bins)] += room.doubt_cost[slot]
         used += kept
         doubtful += unsure
     return end, doubtful
-
-
-@compiled
-def weight_of(cost: int, exponent: int) -> float:
-    """w, with |g| / w the score: 1, sqrt(c) or c for an exponent of 0, 1, 2."""
-    wide = np.float64(cost)
-    if exponent == 0:
-        return 1.0
-    return np.sqrt(wide) if exponent == 1 else wide  # type: ignore[no-any-return]
-
-
-@compiled
-def _scan_one(
-    kind: int,
-    width: int,
-    address: int,
-    costs: int,
-    start: int,
-    size: int,
-    point: int,
-    index: int,
-    value: int,
-    cost: int,
-    stats: int,
-) -> int:
-    first = np.int32(start)
-    source = address + (4 if kind == FLOAT32 else 2) * start
-    charge = costs + width * start
-    if width == 2:
-        if kind == FLOAT32:
-            return simd_costed.scan_float32_uint16(
-                source, charge, size, point, first, index, value, cost, stats
-            )
-        if kind == FLOAT16:
-            return simd_costed.scan_float16_uint16(
-                source, charge, size, point, first, index, value, cost, stats
-            )
-        return simd_costed.scan_bfloat16_uint16(
-            source, charge, size, point, first, index, value, cost, stats
-        )
-    if kind == FLOAT32:
-        return simd_costed.scan_float32_uint32(
-            source, charge, size, point, first, index, value, cost, stats
-        )
-    if kind == FLOAT16:
-        return simd_costed.scan_float16_uint32(
-            source, charge, size, point, first, index, value, cost, stats
-        )
-    return simd_costed.scan_bfloat16_uint32(
-        source, charge, size, point, first, index, value, cost, stats
-    )
-
-
-@compiled
-def read_line(
-    sources: Sources,
-    costs: CostSources,
-    layer: int,
-    start: int,
-    size: int,
-    test: int,
-    value: int,
-    cost: int,
-) -> int:
-    """At most 16 entries and their costs to *value* and *cost*; which *test* keeps, as bits."""
-    source, charge, kind = sources.address[layer], costs.address[layer], sources.kind[layer]
-    if costs.width[layer] == 2:
-        if kind == FLOAT32:
-            return simd_costed.gather_float32_uint16(source, charge, start, size, test, value, cost)
-        if kind == FLOAT16:
-            return simd_costed.gather_float16_uint16(source, charge, start, size, test, value, cost)
-        return simd_costed.gather_bfloat16_uint16(source, charge, start, size, test, value, cost)
-    if kind == FLOAT32:
-        return simd_costed.gather_float32_uint32(source, charge, start, size, test, value, cost)
-    if kind == FLOAT16:
-        return simd_costed.gather_float16_uint32(source, charge, start, size, test, value, cost)
-    return simd_costed.gather_bfloat16_uint32(source, charge, start, size, test, value, cost)

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cwmp.kernels.costed_crossing import CostedKept, Crossing, Doubtful, collect, crossing, doubtful
+from cwmp.kernels.costed_crossing import CostedKept, Crossing, collect, crossing
+from cwmp.kernels.costed_draw import by_position
+from cwmp.kernels.costed_places import Place
+from cwmp.kernels.costed_reading import CostSources
 from cwmp.kernels.costed_refine import refined
-from cwmp.kernels.costed_sample import Bracket, by_position, costed_bracket
-from cwmp.kernels.costed_scan import (
-    Costed,
-    CostedScratch,
-    CostSources,
-    Place,
-    scan_costed,
-)
+from cwmp.kernels.costed_sample import Bracket, costed_bracket
+from cwmp.kernels.costed_scan import Costed, CostedScratch, scan_costed
 from cwmp.kernels.sample import lines_of
 from cwmp.kernels.scan import chunks_of
 from cwmp.kernels.simd import INFINITY_BITS
@@ -94,10 +91,9 @@ class ElementSearch:
             try:
                 if found.largest.max() >= INFINITY_BITS:
                     reading.check_finite(self.names)
-                entries = doubtful(found)
-                end = crossing(found, entries, budget)
+                end = crossing(found, budget)
                 if _holds(end, guess, budget):
-                    return self._prefix(found, entries, end)
+                    return self._prefix(found, end)
             finally:
                 self._scratch.give_back(found)
             high, low, between = refined(
@@ -121,10 +117,11 @@ class ElementSearch:
             self.exponent,
             most,
             budget,
+            self.threads,
         )
 
-    def _prefix(self, found: Costed, entries: Doubtful, end: Crossing) -> Prefix:
-        kept = collect(found, entries, end.place, self.threads)
+    def _prefix(self, found: Costed, end: Crossing) -> Prefix:
+        kept = collect(found, end, self.threads)
         return Prefix(kept, end.spent, end.next, float(found.squares.sum()))
 
 

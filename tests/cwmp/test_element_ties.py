@@ -11,7 +11,7 @@ from element_cases import VALUES, check_same, costs_of, update_of
 from cwmp import ElementCosts, ElementWeighted
 from cwmp.kernels import costed_refine
 from cwmp.kernels.costed_sample import Bracket
-from cwmp.kernels.costed_scan import EVERYTHING, NOTHING, Place
+from cwmp.kernels.costed_places import EVERYTHING, NOTHING, Place
 from cwmp.selectors import element_search
 
 TIED = {
