@@ -34,6 +34,7 @@ from cwmp.wire.indices import checked_indices, smallest_code
 from profiler.errors import BudgetError, InputError
 
 _ENOUGH = 1e-4
+_FIRST_AIM, _AIM = 0.985, 0.999  # of the budget; the first leaves room for a large block
 _NOISE = 1e-12
 
 
@@ -88,11 +89,12 @@ class Refined:
     """Raise a selector's budget until the bytes really sent use up the joules.
 
     Each round selects within an inner budget, takes the size of the message from its encoder and
-    moves the inner budget by the joules left over: b <- b (B / true joules), within the largest
-    inner budget known to fit and the smallest known not to; halfway between them where that
-    step leaves them. The first round is the selector's own answer, which fits unless *send_cost*
-    is dearer than the costs declare, so that the result never captures less. The last is the
-    `rounds`-th, or one that spends all but 1e-4 of the budget, or that would change nothing.
+    moves the inner budget b by the joules left over: b <- b B / true joules, until that exceeds B.
+    From then on b lies between the largest that fitted and the smallest that did not, where the
+    line between the two is just below B; halfway after two in a row that did not. The first round
+    is the selector's own answer, which fits unless *send_cost* is dearer than the costs declare, so
+    that the result never captures less. The last is the `rounds`-th, or one that spends all but
+    1e-4 of the budget, or that would change b by less.
 
     Args:
         selector: it has ``costs`` that charge for bytes.
@@ -151,7 +153,7 @@ class Refined:
         """
         costs = self.selector.costs
         state: Any = None if generator is None else generator.bit_generator.state
-        inner_j, fits_j, exceeds_j = budget_j, 0.0, np.inf
+        inner_j = budget_j
         tried: list[tuple[Selection, RefinedRound]] = []
         while len(tried) < self.rounds:
             if generator is not None:
@@ -162,20 +164,13 @@ class Refined:
                 if not tried:
                     raise
                 break  # a lowered budget that pays for nothing
-            tried.append((selection, self._priced(selection, inner_j, budget_j)))
-            here = tried[-1][1]
-            if here.feasible:
-                fits_j = inner_j
-            else:
-                exceeds_j = inner_j
-            left_j = budget_j - here.true_j
-            used_up = here.feasible and left_j <= _ENOUGH * budget_j
-            if used_up or inner_j >= costs.dense_j or here.declared_j == 0:
+            here = self._priced(selection, inner_j, budget_j)
+            tried.append((selection, here))
+            used_up = here.feasible and budget_j - here.true_j <= _ENOUGH * budget_j
+            if used_up or here.declared_j == 0 or (here.feasible and inner_j >= costs.dense_j):
                 break
-            next_j = min(inner_j * (budget_j / here.true_j), costs.dense_j)
-            if not fits_j < next_j < exceeds_j:
-                next_j = (fits_j + exceeds_j) / 2
-            if not np.isfinite(next_j) or abs(next_j - inner_j) <= _ENOUGH * inner_j:
+            next_j = min(_next_budget([one for _, one in tried], budget_j), costs.dense_j)
+            if abs(next_j - inner_j) <= _ENOUGH * inner_j:
                 break
             inner_j = next_j
         return self._best(tried, budget_j)
@@ -235,6 +230,27 @@ class Refined:
             rounds=tuple(here for _, here in tried),
             oscillated=crossings > 1,
         )
+
+
+def _next_budget(rounds: Sequence[RefinedRound], budget_j: float) -> float:
+    """The inner budget to try after *rounds*."""
+    last = rounds[-1]
+    fits = max((one for one in rounds if one.feasible), key=_inner, default=None)
+    above = [one for one in rounds if not one.feasible]
+    if not above:
+        return last.inner_budget_j * (budget_j / last.true_j)
+    exceeds = min(above, key=_inner)
+    low_j, low_true_j = (fits.inner_budget_j, fits.true_j) if fits else (0.0, 0.0)
+    share = 0.5
+    if len(rounds) < 2 or rounds[-2].feasible or last.feasible:
+        rise_j = max(exceeds.true_j - low_true_j, budget_j - low_true_j)
+        aim = _FIRST_AIM if len(above) == 1 and not last.feasible else _AIM
+        share = min(max((aim * budget_j - low_true_j) / rise_j, 0.1), 0.9)
+    return low_j + share * (exceeds.inner_budget_j - low_j)
+
+
+def _inner(one: RefinedRound) -> float:
+    return one.inner_budget_j
 
 
 def sent_bytes(layer: LayerSelection, layout: PayloadLayout) -> int:
