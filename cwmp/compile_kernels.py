@@ -14,8 +14,14 @@ from cwmp.codec import decode, encode
 from cwmp.feedback import ErrorFeedback
 from cwmp.payload import VALUE_BYTES, PayloadLayout
 from cwmp.selection import LayerSelection
+from cwmp.selectors.block_shapes import Groups
+from cwmp.selectors.blocks import BlockWeighted
+from cwmp.selectors.burst_costs import BurstCosts, BurstPrice
+from cwmp.selectors.bursts import BurstWeighted
 from cwmp.selectors.cost_weighted import CostWeighted
 from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.element_costs import ElementCosts
+from cwmp.selectors.element_weighted import ElementWeighted
 from cwmp.selectors.priced import PriceSelector
 from cwmp.selectors.top_k import TopK
 from profiler.console import say
@@ -45,8 +51,15 @@ def select() -> None:
         feedback = ErrorFeedback(CostWeighted(costs))
         for _ in range(2):
             feedback.select(update, 0.05 * costs.dense_j)
+        BlockWeighted(costs, Groups(16)).select(update, 0.5 * costs.dense_j)
         PriceSelector(costs).keep(update, 1.0)
         PriceSelector(costs).spend_j(update, (1.0, 2.0))
+    bursts = BurstCosts([BurstPrice(n, s, 1.0, 16.0, 1.0) for n, s in _SHAPES.items()])
+    BurstWeighted(bursts).select(update, 0.1 * bursts.dense_j)
+    quanta = {n: numbers.integers(1, 9, s).astype(np.uint16) for n, s in _SHAPES.items()}
+    elements = ElementCosts(quanta, quantum_j=1.0)
+    for values in (update, equal):
+        ElementWeighted(elements).select(values, 0.05 * elements.dense_j)
 
 
 def send() -> None:
