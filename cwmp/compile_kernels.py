@@ -54,7 +54,7 @@ def select() -> None:
         BlockWeighted(costs, Groups(16)).select(update, 0.5 * costs.dense_j)
         PriceSelector(costs).keep(update, 1.0)
         PriceSelector(costs).spend_j(update, (1.0, 2.0))
-    bursts = BurstCosts([BurstPrice(n, s, 1.0, 16.0, 1.0) for n, s in _SHAPES.items()])
+    bursts = BurstCosts(tuple(BurstPrice(n, s, 1.0, 16.0, 1.0) for n, s in _SHAPES.items()))
     BurstWeighted(bursts).select(update, 0.1 * bursts.dense_j)
     quanta = {n: numbers.integers(1, 9, s).astype(np.uint16) for n, s in _SHAPES.items()}
     elements = ElementCosts(quanta, quantum_j=1.0)

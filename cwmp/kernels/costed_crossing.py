@@ -17,6 +17,7 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.scan import Floats32, Integers, runs_of
 from cwmp.kernels.threads import in_parallel
+from cwmp.kernels.vectors import LANES
 
 _FEW = 64
 _BINS = 2048
@@ -290,4 +291,4 @@ def _copy(
             offsets[end] - place,
             stats.ctypes.data,
         )
-        squares[chunk] = stats[: simd.LANES].sum()
+        squares[chunk] = stats[:LANES].sum()

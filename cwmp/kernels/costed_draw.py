@@ -16,11 +16,12 @@ from cwmp.kernels.magnitudes import Bits, Floats
 from cwmp.kernels.sample import Lines, scale_of
 from cwmp.kernels.scan import FLOAT32, Floats32, Integers, Sources
 from cwmp.kernels.threads import in_parallel
+from cwmp.kernels.vectors import LANES
 
 NUMBER_BITS = 24
 """Low bits of a key, which hold an entry's number; the score's leading bits stand above."""
 
-_LINE = simd.LANES
+_LINE = LANES
 _AHEAD = 24
 _DIGIT_BITS = 11
 _INSERTION = 64

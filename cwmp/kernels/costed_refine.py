@@ -12,13 +12,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.kernels import simd
 from cwmp.kernels.costed_places import EVERYTHING, Place, point, weight_of
 from cwmp.kernels.costed_reading import CostSources, read_line
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS
 from cwmp.kernels.scan import Chunks, Integers, Sources, runs_of
 from cwmp.kernels.threads import in_parallel
+from cwmp.kernels.vectors import LANES
 
 _FEW = 2**15
 _SHARE = 64
@@ -103,20 +103,20 @@ def _count(
     """Costs and numbers of the entries in each bin; shape (2, bins)."""
     kind, least_score, least_bits, shift, width = where
     sums = np.zeros((2, bins), dtype=np.int64)
-    value = np.empty(simd.LANES, dtype=np.float32)
+    value = np.empty(LANES, dtype=np.float32)
     raw = value.view(np.uint32)
-    cost = np.empty(simd.LANES, dtype=np.uint32)
+    cost = np.empty(LANES, dtype=np.uint32)
     score = np.empty(1, dtype=np.float64)
     key = score.view(np.int64)
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
-        for done in range(0, size, simd.LANES):
+        for done in range(0, size, LANES):
             lanes = read_line(
                 sources,
                 costs,
                 layer,
                 start + done,
-                min(simd.LANES, size - done),
+                min(LANES, size - done),
                 every.ctypes.data,
                 value.ctypes.data,
                 cost.ctypes.data,

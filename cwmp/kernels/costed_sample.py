@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cwmp.kernels import simd
 from cwmp.kernels.costed_draw import NUMBER_BITS, Sampled, draw
 from cwmp.kernels.costed_places import EVERYTHING, Place, point, weight_of
 from cwmp.kernels.costed_reading import CostSources
@@ -18,8 +17,9 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS
 from cwmp.kernels.sample import Lines
 from cwmp.kernels.scan import Integers, Sources
+from cwmp.kernels.vectors import LANES
 
-_LINE = simd.LANES
+_LINE = LANES
 _FIRST_LINES = 128
 _MOST_LINES = 2**20
 _DEVIATIONS = 4.5

@@ -21,6 +21,7 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import Bits, Floats
 from cwmp.kernels.scan import Chunks, Floats32, Integers, Sources, runs_of
 from cwmp.kernels.threads import MOST_THREADS, in_parallel
+from cwmp.kernels.vectors import LANES
 
 CHUNK = 2**15
 """Entries of a chunk, as `cwmp.kernels.scan.chunks_of` cuts them."""
@@ -98,7 +99,7 @@ class CostedScratch:
             room = Room(
                 np.empty(entries, dtype=np.int32),
                 np.empty(entries, dtype=np.float32),
-                np.empty(CHUNK + simd.LANES, dtype=np.uint32),
+                np.empty(CHUNK + LANES, dtype=np.uint32),
                 np.empty(doubtful, dtype=np.int32),
                 np.empty(doubtful, dtype=np.float32),
                 np.empty(doubtful, dtype=np.uint32),
@@ -144,7 +145,7 @@ def scan_costed(
         while begin < end:
             left = int(chunks.size[begin:end].sum())
             shares = (expected[0] * left // total, expected[1] * left // total)
-            sizes = (min(left, share + share // 8) + CHUNK + simd.LANES for share in shares)
+            sizes = (min(left, share + share // 8) + CHUNK + LANES for share in shares)
             room = scratch.take(*sizes)
             begin, doubtful = _scan_chunks(
                 sources,
@@ -197,7 +198,7 @@ def _scan_chunks(
         The first chunk not scanned, and the number of entries in doubt.
     """
     stats = np.empty(simd.STATS, dtype=np.float64)
-    extremes = stats[simd.LANES :].view(np.uint32)
+    extremes = stats[LANES:].view(np.uint32)
     upper, lower = points[0].copy(), points[1].copy()
     paid = np.zeros(1, dtype=np.int64)
     exponent = upper[0].exponent
@@ -206,7 +207,7 @@ def _scan_chunks(
     used, doubtful = 0, 0
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
-        slack = size + simd.LANES
+        slack = size + LANES
         if used + slack > room.index.size or doubtful + slack > room.slot.size:
             return chunk, doubtful
         index_at[chunk] = room.index.ctypes.data + 4 * used
@@ -227,7 +228,7 @@ def _scan_chunks(
             stats.ctypes.data,
         )
         count[chunk] = kept
-        squares[chunk] = stats[: simd.LANES].sum()
+        squares[chunk] = stats[:LANES].sum()
         largest[chunk] = extremes.max()
         unsure = simd_costed.split(
             value_at[chunk],

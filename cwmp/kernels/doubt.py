@@ -13,6 +13,7 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import Bits, Floats
 from cwmp.kernels.radix import falling
 from cwmp.kernels.scan import Integers
+from cwmp.kernels.vectors import LANES
 
 Band = tuple[Integers, Integers, Integers, Integers]
 """Each chunk's layer, addresses of its positions and values, and their count; all shape (C,)."""
@@ -132,8 +133,8 @@ def collect(band: Band, weights: Floats, low: Bits, high: Bits) -> Doubtful:
     layers = np.empty(total, dtype=np.int64)
     bits = np.empty(total, dtype=np.uint32)
     positions = np.empty(total, dtype=np.int64)
-    index = np.empty(total + simd.LANES, dtype=np.int32)
-    value = np.empty(total + simd.LANES, dtype=np.float32)
+    index = np.empty(total + LANES, dtype=np.int32)
+    value = np.empty(total + LANES, dtype=np.float32)
     raw = value.view(np.uint32)
     stats = np.empty(simd.STATS, dtype=np.float64)
     done = 0
@@ -147,7 +148,7 @@ def collect(band: Band, weights: Floats, low: Bits, high: Bits) -> Doubtful:
             max(high[layer], low[layer]) - low[layer],
             index.ctypes.data + 4 * done,
             value.ctypes.data + 4 * done,
-            total + simd.LANES - done,
+            total + LANES - done,
             stats.ctypes.data,
         )
         for slot in range(done, done + size):

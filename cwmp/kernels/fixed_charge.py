@@ -29,7 +29,7 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.lagrangian import count_above, minimise
 from cwmp.kernels.lines import Curves, Lines, lines_of
 from cwmp.kernels.open_sets import forms_at, lines_for, propose
-from cwmp.kernels.reference import Floats, Integers
+from cwmp.kernels.reference import Integers
 from cwmp.kernels.rounding import fill, gain_of_all, known, repair
 from cwmp.kernels.trade import trade
 

@@ -23,6 +23,7 @@ from cwmp.kernels.scan import (
     runs_of,
 )
 from cwmp.kernels.threads import in_parallel
+from cwmp.kernels.vectors import LANES
 
 _ALONE = 2**19
 
@@ -181,7 +182,7 @@ def _write(
     squares: Floats,
 ) -> None:
     stats = np.empty(simd.STATS, dtype=np.float64)
-    sums = stats[: simd.LANES]
+    sums = stats[:LANES]
     index, value = room.index.ctypes.data, room.value.ctypes.data
     last = offsets[end]
     for chunk in range(begin, end):

@@ -13,7 +13,7 @@ from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
 from cwmp.kernels.radix import sort_falling
 from cwmp.kernels.sample import Lines, fetch, read_line, scale_of
 from cwmp.kernels.scan import Integers, Sources
-from cwmp.kernels.simd import LANES
+from cwmp.kernels.vectors import LANES
 from cwmp.payload import LAYER_HEADER_BYTES
 
 _CAUTION = 0.9

@@ -18,8 +18,9 @@ from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import Floats, threshold_bits
 from cwmp.kernels.radix import falling
 from cwmp.kernels.scan import FLOAT16, FLOAT32, Floats32, Integers, Sources
+from cwmp.kernels.vectors import LANES
 
-_LINE = simd.LANES
+_LINE = LANES
 _FIRST_LINES = 128
 _MOST_LINES = 2**15
 _LEAST_LINES = 4

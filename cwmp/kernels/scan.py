@@ -21,6 +21,7 @@ from cwmp.kernels import simd
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.threads import MOST_THREADS, in_parallel
+from cwmp.kernels.vectors import LANES
 
 Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -187,7 +188,7 @@ def scan(
         while begin < end:
             left = int(chunks.size[begin:end].sum())
             share = expected * left // total
-            room = scratch.take(min(left, share + share // 8) + 2 * _CHUNK + simd.LANES)
+            room = scratch.take(min(left, share + share // 8) + 2 * _CHUNK + LANES)
             rooms.append(room)
             begin = _scan_run(sources, found, begin, end, wanted, room)
         return rooms
@@ -238,12 +239,12 @@ def _scan_chunks(
 ) -> int:
     """Scan chunks until the room is too small for another; the first one not scanned."""
     stats = np.empty(simd.STATS, dtype=np.float64)
-    extremes = stats[simd.LANES :].view(np.uint32)
+    extremes = stats[LANES:].view(np.uint32)
     index, value = room.index.ctypes.data, room.value.ctypes.data
     used = 0
     for chunk in range(begin, end):
         layer, start, size = chunks.layer[chunk], chunks.start[chunk], chunks.size[chunk]
-        if used + 2 * size + simd.LANES > room.index.size:
+        if used + 2 * size + LANES > room.index.size:
             return chunk
         kept = _scan_one(
             sources.kind[layer],
@@ -260,7 +261,7 @@ def _scan_chunks(
         index_at[chunk] = index + 4 * used
         value_at[chunk] = value + 4 * used
         count[chunk] = kept
-        squares[chunk] = stats[: simd.LANES].sum()
+        squares[chunk] = stats[:LANES].sum()
         largest[chunk] = extremes.max()
         if wanted.tie_low[chunk] < wanted.tie_high[chunk]:  # what it writes is not used
             summed = sources.residual[layer] != 0

@@ -13,58 +13,58 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cwmp.kernels.simd import (
-    _BITS,
-    _FLOATS,
-    _I16,
-    _I32,
-    _I64,
-    _MASK,
-    _SHORTS,
-    LANES,
-    _at,
-    _Builder,
-    _call,
-    _each,
-    _first,
-    _Load,
-    _load_bfloat16,
-    _load_float16,
-    _load_float32,
-    _masked_load,
-    _pointer,
-    _positions,
-    _prefetch,
-    _Value,
-    _vector,
-)
+from cwmp.kernels.simd import pointer_to
 from cwmp.kernels.simd_point import LONGS, Columns, Point, Statistics, magnitude
+from cwmp.kernels.vectors import (
+    BITS,
+    FLOATS,
+    I16,
+    I32,
+    I64,
+    LANES,
+    MASK,
+    SHORTS,
+    Builder,
+    Load,
+    Value,
+    at,
+    call,
+    constant,
+    each_vector,
+    first_lanes,
+    load_bfloat16,
+    load_float16,
+    load_float32,
+    masked_load,
+    positions,
+    prefetch_ahead,
+)
 
 
-def _load_uint16(b: _Builder, base: _Value, entry: _Value, lanes: _Value) -> _Value:
-    pointer = _at(b, base, entry, 2, _SHORTS)
+def _load_uint16(b: Builder, base: Value, entry: Value, lanes: Value) -> Value:
+    pointer = at(b, base, entry, 2, SHORTS)
     if lanes is None:
-        return b.zext(b.load(pointer, align=2), _BITS)
-    return b.zext(_masked_load(b, pointer, _SHORTS, "v16i16", lanes), _BITS)
+        return b.zext(b.load(pointer, align=2), BITS)
+    return b.zext(masked_load(b, pointer, SHORTS, "v16i16", lanes), BITS)
 
 
-def _load_uint32(b: _Builder, base: _Value, entry: _Value, lanes: _Value) -> _Value:
-    return b.bitcast(_load_float32(b, base, entry, lanes), _BITS)
+def _load_uint32(b: Builder, base: Value, entry: Value, lanes: Value) -> Value:
+    return b.bitcast(load_float32(b, base, entry, lanes), BITS)
 
 
-def _scan(load: _Load, item_bytes: int, load_cost: _Load, cost_bytes: int) -> Any:
+def _scan(load: Load, item_bytes: int, load_cost: Load, cost_bytes: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def scan(_: Any, source, costs, entries, point, first, out_index, out_value, out_cost, stats):  # type: ignore[no-untyped-def]
-        def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
+        def generate(context: Any, b: Builder, signature: Any, arguments: Any) -> Value:
             source, costs, entries, point, first, out_index, out_value, out_cost, stats = arguments
             test = Point(b, point)
             statistics = Statistics(b)
             columns = Columns(b, (out_index, out_value, out_cost))
-            chosen = cgutils.alloca_once(b, _MASK)
+            chosen = cgutils.alloca_once(b, MASK)
 
-            def step(entry: _Value, lanes: _Value) -> None:
-                _prefetch(b, source, entry, item_bytes)
-                _prefetch(b, costs, entry, cost_bytes)
+            def step(entry: Value, lanes: Value) -> None:
+                prefetch_ahead(b, source, entry, item_bytes)
+                prefetch_ahead(b, costs, entry, cost_bytes)
                 floats = load(b, source, entry, lanes)
                 cost = load_cost(b, costs, entry, lanes)
                 statistics.add(floats)
@@ -80,10 +80,10 @@ def _scan(load: _Load, item_bytes: int, load_cost: _Load, cost_bytes: int) -> An
                             near = b.and_(outside, b.not_(clear))
                             settled = test.settled(floats, magnitude(b, floats), cost, near)
                             b.store(b.or_(clear, settled), chosen)
-                index = _positions(b, first, entry)
-                columns.keep((index, b.bitcast(floats, _BITS), cost), b.load(chosen))
+                index = positions(b, first, entry)
+                columns.keep((index, b.bitcast(floats, BITS), cost), b.load(chosen))
 
-            _each(b, entries, step)
+            each_vector(b, entries, step)
             statistics.finish(stats)
             return b.load(columns.kept)
 
@@ -93,12 +93,12 @@ def _scan(load: _Load, item_bytes: int, load_cost: _Load, cost_bytes: int) -> An
     return scan
 
 
-scan_float32_uint16 = _scan(_load_float32, 4, _load_uint16, 2)
-scan_float16_uint16 = _scan(_load_float16, 2, _load_uint16, 2)
-scan_bfloat16_uint16 = _scan(_load_bfloat16, 2, _load_uint16, 2)
-scan_float32_uint32 = _scan(_load_float32, 4, _load_uint32, 4)
-scan_float16_uint32 = _scan(_load_float16, 2, _load_uint32, 4)
-scan_bfloat16_uint32 = _scan(_load_bfloat16, 2, _load_uint32, 4)
+scan_float32_uint16 = _scan(load_float32, 4, _load_uint16, 2)
+scan_float16_uint16 = _scan(load_float16, 2, _load_uint16, 2)
+scan_bfloat16_uint16 = _scan(load_bfloat16, 2, _load_uint16, 2)
+scan_float32_uint32 = _scan(load_float32, 4, _load_uint32, 4)
+scan_float16_uint32 = _scan(load_float16, 2, _load_uint32, 4)
+scan_bfloat16_uint32 = _scan(load_bfloat16, 2, _load_uint32, 4)
 """``scan_*(source, costs, entries, point, first, out_index, out_value, out_cost, stats) -> kept``
 
 Read *entries* floats at *source* and as many costs once; append those above the *point* to the
@@ -118,15 +118,15 @@ def split(_, in_value, in_cost, entries, point, out_slot, out_value, out_cost, c
     need room for *entries* + `LANES`.
     """
 
-    def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
+    def generate(context: Any, b: Builder, signature: Any, arguments: Any) -> Value:
         in_value, in_cost, entries, point, out_slot, out_value, out_cost, cost_sum = arguments
         test = Point(b, point)
         columns = Columns(b, (out_slot, out_value, out_cost))
-        chosen = cgutils.alloca_once(b, _MASK)
-        total = cgutils.alloca_once_value(b, _vector(LONGS, [0] * LANES))
+        chosen = cgutils.alloca_once(b, MASK)
+        total = cgutils.alloca_once_value(b, constant(LONGS, [0] * LANES))
 
-        def step(entry: _Value, lanes: _Value) -> None:
-            floats = _load_float32(b, in_value, entry, lanes)
+        def step(entry: Value, lanes: Value) -> None:
+            floats = load_float32(b, in_value, entry, lanes)
             cost = _load_uint32(b, in_cost, entry, lanes)
             clear, outside = test.above(floats, cost)
             b.store(clear, chosen)
@@ -139,35 +139,35 @@ def split(_, in_value, in_cost, entries, point, out_slot, out_value, out_cost, c
             rest = b.not_(sure)
             paid = b.select(sure, b.zext(cost, LONGS), ir.Constant(LONGS, None))
             b.store(b.add(b.load(total), paid), total)
-            slot = _positions(b, ir.Constant(_I32, 0), entry)
+            slot = positions(b, ir.Constant(I32, 0), entry)
             columns.keep(
-                (slot, b.bitcast(floats, _BITS), cost),
+                (slot, b.bitcast(floats, BITS), cost),
                 rest if lanes is None else b.and_(rest, lanes),
             )
 
-        _each(b, entries, step)
-        added = _call(b, "llvm.vector.reduce.add.v16i64", _I64, b.load(total))
-        b.store(added, b.inttoptr(cost_sum, _I64.as_pointer()))
+        each_vector(b, entries, step)
+        added = call(b, "llvm.vector.reduce.add.v16i64", I64, b.load(total))
+        b.store(added, b.inttoptr(cost_sum, I64.as_pointer()))
         return b.load(columns.kept)
 
     i64 = types.int64
     return types.int64(i64, i64, i64, i64, i64, i64, i64, i64), generate
 
 
-def _gather(load: _Load, load_cost: _Load) -> Any:
+def _gather(load: Load, load_cost: Load) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def gather(_: Any, source, costs, entry, entries, point, out_value, out_cost):  # type: ignore[no-untyped-def]
-        def generate(context: Any, b: _Builder, signature: Any, arguments: Any) -> _Value:
+        def generate(context: Any, b: Builder, signature: Any, arguments: Any) -> Value:
             source, costs, entry, entries, point, out_value, out_cost = arguments
             test = Point(b, point)
-            lanes = _first(b, entries)
+            lanes = first_lanes(b, entries)
             floats = load(b, source, entry, lanes)
             cost = load_cost(b, costs, entry, lanes)
-            b.store(floats, b.inttoptr(out_value, _FLOATS.as_pointer()), align=4)
-            b.store(cost, b.inttoptr(out_cost, _BITS.as_pointer()), align=4)
+            b.store(floats, b.inttoptr(out_value, FLOATS.as_pointer()), align=4)
+            b.store(cost, b.inttoptr(out_cost, BITS.as_pointer()), align=4)
             wanted = test.above(floats, cost)[1]
             wanted = b.and_(wanted, b.icmp_unsigned("<=", cost, test.most))
-            return b.zext(b.bitcast(b.and_(wanted, lanes), _I16), _I64)
+            return b.zext(b.bitcast(b.and_(wanted, lanes), I16), I64)
 
         i64 = types.int64
         return i64(i64, i64, i64, i64, i64, i64, i64), generate
@@ -175,16 +175,16 @@ def _gather(load: _Load, load_cost: _Load) -> Any:
     return gather
 
 
-gather_float32_uint16 = _gather(_load_float32, _load_uint16)
-gather_float16_uint16 = _gather(_load_float16, _load_uint16)
-gather_bfloat16_uint16 = _gather(_load_bfloat16, _load_uint16)
-gather_float32_uint32 = _gather(_load_float32, _load_uint32)
-gather_float16_uint32 = _gather(_load_float16, _load_uint32)
-gather_bfloat16_uint32 = _gather(_load_bfloat16, _load_uint32)
+gather_float32_uint16 = _gather(load_float32, _load_uint16)
+gather_float16_uint16 = _gather(load_float16, _load_uint16)
+gather_bfloat16_uint16 = _gather(load_bfloat16, _load_uint16)
+gather_float32_uint32 = _gather(load_float32, _load_uint32)
+gather_float16_uint32 = _gather(load_float16, _load_uint32)
+gather_bfloat16_uint32 = _gather(load_bfloat16, _load_uint32)
 """``gather_*(source, costs, entry, entries, point, out_value, out_cost) -> lanes``: the
 *entries* <= 16 floats and costs from *entry* on, as float32 and uint32, and zeros after them.
 The lanes that `scan_*` would keep come back as bits, the first entry's lowest."""
 
-pointer_uint16 = _pointer(types.uint16)
-pointer_float64 = _pointer(types.float64)
+pointer_uint16 = pointer_to(types.uint16)
+pointer_float64 = pointer_to(types.float64)
 """``pointer_*(address)``: for `numba.carray`."""

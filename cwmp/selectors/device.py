@@ -24,7 +24,8 @@ from cwmp.kernels.keep import Kept
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
 from cwmp.kernels.sample import Lines
 from cwmp.kernels.scan import FLOAT32, Candidates, Chunks, Sources
-from cwmp.kernels.simd import INFINITY_BITS, LANES
+from cwmp.kernels.simd import INFINITY_BITS
+from cwmp.kernels.vectors import LANES
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.device_reading import DeviceReading, on_host
 from cwmp.selectors.reading import TORCH_KINDS, Reading
