@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -30,38 +31,39 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """
     kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     stored = kernel._cache._cache_file
-    stored._source_stamp = (stored._source_stamp, sources_digest(function.__module__))
+    stored._source_stamp = (stored._source_stamp, sources_digest(Path(inspect.getfile(function))))
     return kernel  # type: ignore[no-any-return]
 
 
 @cache
-def sources_digest(module: str) -> str:
-    """SHA-256 over the sources of *module* and of those of this package that it imports from."""
+def sources_digest(source: Path) -> str:
+    """SHA-256 over the file *source* and those of this package that it imports from."""
     digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
-        digest.update(_source(name).read_bytes())
+    for path in sorted(_closure(source)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _closure(module: str) -> set[str]:
-    found, waiting = set(), [module]
+def _closure(source: Path) -> set[Path]:
+    found, waiting = set(), [source]
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += _imports(name)
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports(path)
     return found
 
 
 @cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The modules of this package that *module* names in its import statements."""
+def _imports(source: Path) -> tuple[Path, ...]:
+    """The files of this package that *source* names in its import statements."""
     package = __name__.partition(".")[0]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(_source(module).read_bytes())):
+    for node in ast.walk(ast.parse(source.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return tuple(x for x in names if x.startswith(f"{package}.") and _source(x).is_file())
+    paths = (_source(name) for name in names if name.startswith(f"{package}."))
+    return tuple(path for path in paths if path.is_file())
 
 
 def _source(module: str) -> Path:

@@ -42,6 +42,8 @@ def in_parallel(tasks: list[Task]) -> list[Any]:
     for job in jobs[1:]:
         _inbox().put(job)
     jobs[0].run()
+    for job in jobs:  # all of them: they write to memory that the caller may let go
+        job.wait()
     return [job.result() for job in jobs]
 
 
@@ -65,8 +67,21 @@ class _Job:
         finally:
             self._done.release()
 
+    def wait(self) -> None:
+        """Until the task has ended; an interrupt meanwhile is raised once it has."""
+        interrupt = None
+        while True:
+            try:
+                self._done.acquire()
+            except BaseException as error:  # the task goes on and must be waited for
+                interrupt = error
+                continue
+            self._done.release()
+            break
+        if interrupt is not None:
+            raise interrupt
+
     def result(self) -> Any:
-        self._done.acquire()
         if self._error is not None:
             raise self._error
         return self._value

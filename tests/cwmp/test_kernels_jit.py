@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cwmp.kernels import jit
+from cwmp.kernels import crossing, jit
 
 PROGRAM = """
 import logging, sys
@@ -39,10 +39,26 @@ def test_the_first_process_compiles_and_says_so_and_the_second_does_not(tmp_path
 
 
 def test_a_digest_covers_what_a_kernel_calls() -> None:
-    closure = jit._closure("cwmp.kernels.crossing")
-    assert {"cwmp.kernels.crossing", "cwmp.kernels.doubt", "cwmp.kernels.simd"} <= closure
-    assert "cwmp.payload" in closure  # sizes of headers, compiled in as constants
-    assert jit.sources_digest("cwmp.kernels.simd") != jit.sources_digest("cwmp.kernels.crossing")
+    here = Path(crossing.__file__)
+    names = {path.name for path in jit._closure(here)}
+    assert {"crossing.py", "doubt.py", "simd.py"} <= names
+    assert "payload.py" in names  # sizes of headers, compiled in as constants
+    assert jit.sources_digest(here.with_name("simd.py")) != jit.sources_digest(here)
+
+
+def test_a_function_of_another_program_can_be_compiled(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from cwmp.kernels.jit import compiled\n"
+        "@compiled\n"
+        "def twice(x):\n"
+        "    return 2 * x\n"
+        "print(twice(21))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "42\n"
 
 
 def test_a_changed_callee_changes_the_digest(
@@ -58,7 +74,7 @@ def test_a_changed_callee_changes_the_digest(
         (package / "other.py").write_text(text)
         for part in (jit._imports, jit.sources_digest):
             part.cache_clear()
-        digests.add(jit.sources_digest("cwmp.kernels.one"))
+        digests.add(jit.sources_digest(package / "one.py"))
     for part in (jit._imports, jit.sources_digest):
         part.cache_clear()
     assert len(digests) == 2
