@@ -13,13 +13,14 @@ from cwmp.kernels.costed_places import Place
 from cwmp.kernels.costed_reading import CostSources
 from cwmp.kernels.costed_refine import refined
 from cwmp.kernels.costed_sample import Bracket, costed_bracket
-from cwmp.kernels.costed_scan import Costed, CostedScratch, scan_costed
+from cwmp.kernels.costed_scan import CostedScratch, scan_costed
 from cwmp.kernels.sample import lines_of
 from cwmp.kernels.scan import chunks_of
 from cwmp.kernels.simd import INFINITY_BITS
 from cwmp.kernels.threads import threads_for
 from cwmp.selectors.element_costs import ElementCosts
 from cwmp.selectors.reading import Reading
+from profiler.errors import UpdateError
 
 _MOST_COST = 2**32 - 1
 
@@ -72,40 +73,43 @@ class ElementSearch:
         """The longest prefix of falling |g| / w within *budget* quanta: one pass, seldom more.
 
         Raises:
-            UpdateError: the update holds NaN or inf.
+            UpdateError: the update holds NaN or inf, or was written to meanwhile.
         """
         most = min(budget, _MOST_COST)
+        where = (reading.sources, self._costs, self._chunks)
         guess = self._guess(reading, most, budget)
-        while True:
-            found = scan_costed(
-                reading.sources,
-                self._costs,
-                self._chunks,
-                (guess.high, guess.low),
-                self.exponent,
-                most,
-                self._scratch,
-                expected=(guess.expected, guess.doubtful),
-                threads=self.threads,
-            )
-            try:
-                if found.largest.max() >= INFINITY_BITS:
-                    reading.check_finite(self.names)
-                end = crossing(found, budget)
-                if _holds(end, guess, budget):
-                    return self._prefix(found, end)
-            finally:
-                self._scratch.give_back(found)
-            high, low, between = refined(
-                reading.sources,
-                self._costs,
-                self._chunks,
-                self.exponent,
-                most,
-                budget,
-                self.threads,
-            )
-            guess = Bracket(high, low, found.kept, between)
+        prefix = self._within(reading, guess, most, budget)
+        if prefix is None:
+            high, low, between = refined(*where, self.exponent, most, budget, self.threads)
+            guess = Bracket(high, low, guess.expected + between, between)
+            prefix = self._within(reading, guess, most, budget)
+        if prefix is None:
+            raise UpdateError("the update changed while it was read: select from a copy of it")
+        return prefix
+
+    def _within(self, reading: Reading, guess: Bracket, most: int, budget: int) -> Prefix | None:
+        """The prefix, by one pass; ``None`` where the budget does not end within *guess*."""
+        found = scan_costed(
+            reading.sources,
+            self._costs,
+            self._chunks,
+            (guess.high, guess.low),
+            self.exponent,
+            most,
+            self._scratch,
+            expected=(guess.expected, guess.doubtful),
+            threads=self.threads,
+        )
+        try:
+            if found.largest.max() >= INFINITY_BITS:
+                reading.check_finite(self.names)
+            end = crossing(found, budget)
+            if not holds(end, guess, budget):
+                return None
+            kept = collect(found, end, self.threads)
+            return Prefix(kept, end.spent, end.next, float(found.squares.sum()))
+        finally:
+            self._scratch.give_back(found)
 
     def _guess(self, reading: Reading, most: int, budget: int) -> Bracket:
         return costed_bracket(
@@ -120,13 +124,13 @@ class ElementSearch:
             self.threads,
         )
 
-    def _prefix(self, found: Costed, end: Crossing) -> Prefix:
-        kept = collect(found, end, self.threads)
-        return Prefix(kept, end.spent, end.next, float(found.squares.sum()))
 
+def holds(end: Crossing, guess: Bracket, budget: int) -> bool:
+    """Whether the budget ends where the pass has looked.
 
-def _holds(end: Crossing, guess: Bracket, budget: int) -> bool:
-    """Whether the budget ends where the pass has looked."""
+    What the pass keeps or splits off beyond the places of *guess* does not count: there it may have
+    missed entries.
+    """
     if end.next is None:
         return end.spent <= budget and guess.low.score == 0
     return not _before(end.next, guess.high) and not _before(guess.low, end.next)

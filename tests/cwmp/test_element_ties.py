@@ -10,9 +10,11 @@ from element_cases import VALUES, check_same, costs_of, update_of
 
 from cwmp import ElementCosts, ElementWeighted
 from cwmp.kernels import costed_refine
-from cwmp.kernels.costed_sample import Bracket
+from cwmp.kernels.costed_crossing import Crossing
 from cwmp.kernels.costed_places import EVERYTHING, NOTHING, Place
+from cwmp.kernels.costed_sample import Bracket
 from cwmp.selectors import element_search
+from profiler.errors import UpdateError
 
 TIED = {
     "one pair": ("all equal", "equal"),
@@ -103,6 +105,41 @@ def test_a_sample_that_misleads_costs_time_alone(
         for p, q in ((2, 1), (1, 0)):
             check_same(costs, update, share * costs.dense_j, p, q, threads=2)
     assert len(calls) == 8
+
+
+PLACE = Place(2.0, 9, 3, 5, True)
+
+
+@pytest.mark.parametrize(
+    ("place", "inside"),
+    [
+        (PLACE, True),
+        (PLACE._replace(score=3.0), False),
+        (PLACE._replace(score=2.5), True),
+        (PLACE._replace(bits=8), False),
+        (PLACE._replace(bits=10, chunk=99), True),
+        (PLACE._replace(chunk=6), False),
+        (PLACE._replace(chunk=4), True),
+        (PLACE._replace(score=1.5), False),
+    ],
+)
+def test_an_end_counts_only_between_the_places_that_were_asked_for(place, inside) -> None:
+    guess = Bracket(Place(2.5, 9, 1, 0, True), PLACE, 1, 1)
+    assert element_search.holds(Crossing(10, 0, place), guess, 12) is inside
+
+
+def test_all_fits_only_where_everything_was_kept() -> None:
+    some, every = Bracket(NOTHING, PLACE, 1, 1), Bracket(NOTHING, EVERYTHING, 1, 1)
+    assert not element_search.holds(Crossing(10), some, 12)
+    assert element_search.holds(Crossing(10), every, 12)
+    assert not element_search.holds(Crossing(13), every, 12)
+
+
+def test_an_update_that_changes_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(element_search, "holds", lambda *_: False)
+    costs, update = _tied("one pair", [40])
+    with pytest.raises(UpdateError, match="changed while it was read"):
+        ElementWeighted(costs).select(update, costs.dense_j)
 
 
 @pytest.mark.parametrize("values", VALUES)
