@@ -7,6 +7,10 @@ the budget, and sends that encoded; every rank decodes the payloads of all, in r
 
 so that all ranks hold the same bits. A bucket of DDP is one message: it pays the message's own
 charge and has as much of the round's budget as its layers have of the dense cost.
+
+Declared joules are those of sending a selection and applying its entries alone at a receiver.
+They are not those of this optimizer's step: DDP gets a dense bucket back, the step reads and
+writes every weight, and with momentum, Adam or weight decay those of zero gradient move too.
 """
 
 # Without deferred annotations: DDP looks at those of a hook, and takes no strings.
@@ -39,7 +43,11 @@ def cwmp_hook(state: CwmpState, bucket: GradBucket) -> Future[Tensor]:
 
     Raises:
         UpdateError, BudgetError: on every rank alike, when any rank has a gradient with NaN or
-            inf, or a bucket that its budget does not open; go on from a checkpoint.
+            inf, or a bucket that its budget does not open. Build the model, the DDP wrapper
+            and its state, and the optimizer anew and load a checkpoint into them: the error
+            leaves DDP's reducer in the middle of a reduction that nothing can end, so that the
+            wrapper's next backward fails with an internal assert of torch; and the wrapper's
+            hooks stay on the old model's parameters as long as it lives.
         PayloadError: a rank sent bytes that are not a payload of this bucket.
         LayerMismatchError: a parameter that is not the state's model's.
     """

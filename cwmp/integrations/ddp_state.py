@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from costmodels.costfile import CostFile
-from cwmp.budget import Budget
 from cwmp.codec import encode
 from cwmp.feedback import ErrorFeedback, as_received
+from cwmp.integrations.arguments import AnyBudget, Rule, budget_of, rule_of
 from cwmp.integrations.exchange import Outcome
 from cwmp.integrations.prices import prices_of
 from cwmp.payload import PayloadLayout, ValueType
 from cwmp.selectors import CostWeighted
-from cwmp.selectors.base import Selector
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.fit import prepared
 from profiler.errors import InputError, LayerMismatchError
@@ -51,8 +51,9 @@ class CwmpState:
         costs: prices of its trainable parameters, by their names in ``named_parameters()``;
             layers that do not train are left out.
         budget: of one rank and round: a share of the dense cost (``"10%"``) or joules
-            (``"2 mJ"``), for all buckets together.
-        rule: makes the selector of a bucket from its costs, e.g. `TopK`.
+            (``"2 mJ"`` or
+            ``0.002``), for all buckets together.
+        rule: makes the selector of a bucket from its costs, e.g. the class `TopK`.
         process_group: as DDP's; ``None`` for the default group.
         start_after: rounds with dense all-reduce before selection starts.
         value_type: the type of values on the wire; what it loses waits in the residual.
@@ -62,20 +63,22 @@ class CwmpState:
         rounds: backward passes so far.
         bytes_sent: by this rank: payloads, and gradients of dense rounds as they are. The
             collective pads payloads to the longest of all ranks and adds 16 bytes a bucket.
-        energy_j: declared joules of this rank's messages, dense rounds included.
+        energy_j: declared joules of this rank's messages, dense rounds included: what sending
+            the selections and applying them entry by entry costs at a receiver that works so.
+            The optimizer's step on DDP's bucket, which is dense again, is not in it.
 
     Raises:
         LayerMismatchError: a trainable parameter has no price, or one of another shape.
         BudgetError: a budget that cannot be spent.
-        InputError: a negative *start_after*.
+        InputError: a negative *start_after*, or a rule that makes no selectors.
     """
 
     def __init__(
         self,
         model: nn.Module,
         costs: CostFile | SelectionCosts,
-        budget: Budget | str,
-        rule: Callable[[SelectionCosts], Selector] = CostWeighted,
+        budget: AnyBudget,
+        rule: Rule = CostWeighted,
         *,
         process_group: Any = None,
         start_after: int = 0,
@@ -87,10 +90,10 @@ class CwmpState:
         module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         shapes = {layer.name: layer.shape for layer in layers_of(module)}
         self.costs = prices_of(PayloadLayout(shapes, value_type=value_type), prepared(costs))
-        self.budget = Budget.parse(budget) if isinstance(budget, str) else budget
+        self.budget = budget_of(budget)
         self.budget_j = self.budget.joules(self.costs.dense_j)
         self.costs.check_budget(self.budget_j)
-        self.rule = rule
+        self.rule = rule_of(rule)
         self.process_group = process_group
         self.start_after = start_after
         self.value_type: ValueType = value_type
@@ -117,16 +120,19 @@ class CwmpState:
         return float(np.sqrt(sum(squares)))
 
     def state_dict(self) -> dict[str, Any]:
-        """This rank's residual by layer, and its counts; save one a rank."""
+        """This rank's residual by layer, as tensors on the CPU, and its counts; save one a rank.
+
+        There is nothing else in it, so that ``torch.load`` takes it with ``weights_only=True``.
+        """
         return {
-            "residual": {name: e.copy() for name, e in self._residual().items()},
+            "residual": {name: torch.from_numpy(e.copy()) for name, e in self._residual().items()},
             "rounds": self.rounds,
             "bytes_sent": self.bytes_sent,
             "energy_j": self.energy_j,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave on this rank.
+        """Go on from what `state_dict` gave on this rank; its residual as tensors or arrays.
 
         Raises:
             LayerMismatchError, UpdateError: a residual of another model, or with NaN.
@@ -207,5 +213,5 @@ class CwmpState:
         except Exception as error:  # the other ranks wait for word, whatever went wrong here
             return Outcome.of_error(error)
         self.bytes_sent += len(payload)
-        self.energy_j += selection.energy_j
+        self.energy_j += float(selection.energy_j)
         return Outcome(payload)

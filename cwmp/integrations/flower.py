@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.costfile import CostFile
-from cwmp.budget import Budget
 from cwmp.codec import encode
 from cwmp.feedback import ErrorFeedback, as_received
+from cwmp.integrations.arguments import AnyBudget, Rule, budget_of, rule_of
 from cwmp.integrations.flower_replies import (
     PAYLOAD,
     decode_reply,
@@ -29,7 +29,6 @@ from cwmp.integrations.prices import prices_of
 from cwmp.payload import PayloadLayout, ValueType
 from cwmp.selection import Selection
 from cwmp.selectors import CostWeighted
-from cwmp.selectors.base import Selector
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import prepared
 from profiler.errors import CwmpError, LayerMismatchError, MissingExtraError
@@ -73,22 +72,24 @@ class CwmpMod:
     Args:
         costs: prices of the model's layers, by the names of the arrays. A cost file charges the
             arrays that are sent whole as well; prepared costs must have them in ``message_j``.
-        budget: of one reply: a share of the dense cost (``"10%"``) or joules (``"2 mJ"``).
-        rule: makes the selector from the prices, e.g. `TopK`.
+        budget: of one reply: a share of the dense cost (``"10%"``) or joules (``"2 mJ"`` or
+            ``0.002``).
+        rule: makes the selector from the prices, e.g. the class `TopK`.
         feedback: whether what is not sent waits for the next round.
         value_type: the type of values on the wire, as in the server's `layout_of`.
         seed: of rules that draw; each client and round draws its own numbers.
 
     Raises:
         BudgetError: a budget that cannot be read.
-        InputError: a cost file without costs of updating or sending.
+        InputError: a cost file without costs of updating or sending, or a rule that makes no
+            selectors.
     """
 
     def __init__(
         self,
         costs: CostFile | SelectionCosts,
-        budget: Budget | str,
-        rule: Callable[[SelectionCosts], Selector] = CostWeighted,
+        budget: AnyBudget,
+        rule: Rule = CostWeighted,
         *,
         feedback: bool = True,
         value_type: ValueType = "float32",
@@ -96,8 +97,8 @@ class CwmpMod:
     ) -> None:
         prepared(costs)
         self.costs = costs
-        self.budget = Budget.parse(budget) if isinstance(budget, str) else budget
-        self.rule = rule
+        self.budget = budget_of(budget)
+        self.rule = rule_of(rule)
         self.feedback = feedback
         self.value_type: ValueType = value_type
         self.seed = seed

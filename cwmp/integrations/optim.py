@@ -33,6 +33,10 @@ def sparsify_gradients(
     Call it between ``loss.backward()`` and ``optimizer.step()``. With an `ErrorFeedback` what
     is not kept waits, and the gradients become what was selected of residual + gradient.
 
+    The selection's ``energy_j`` is what sending it and applying its entries alone costs at a
+    receiver. It is not the energy of the ``optimizer.step()`` that follows here, which is dense:
+    it reads zeros too, and with momentum, Adam or weight decay it moves their weights.
+
     Parameters that do not train are left out. One that trains and has no gradient counts as
     zeros; it gets a gradient only if something of its residual is selected. Selection is on the
     CPU; gradients on another device are copied there and back. Whatever is raised, gradients
@@ -49,8 +53,9 @@ def sparsify_gradients(
         The selection, e.g. for `cwmp.encode`.
 
     Raises:
-        InputError: float16 or bfloat16 gradients with an `ErrorFeedback` that does not keep
-            what rounding to them loses: give it ``sent_values=as_stored(parameters)``.
+        InputError: *parameters* is neither a module nor pairs of a name and a tensor; or
+            gradients are float16 or bfloat16, and an `ErrorFeedback` does not keep what rounding
+            to them loses: give it ``sent_values=as_stored(parameters)``.
         UpdateError: a gradient is sparse, holds NaN or inf, or is not of a float type.
         LayerMismatchError, BudgetError: as the selector's.
 
@@ -95,8 +100,27 @@ def as_stored(parameters: Parameters) -> SentValues:
 
 
 def _trained(parameters: Parameters) -> dict[str, Tensor]:
-    named = parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters
-    return {name: parameter for name, parameter in named if parameter.requires_grad}
+    named: Any = parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters
+    try:
+        items = iter(named)
+    except TypeError:
+        raise _not_named(named) from None
+    trained = {}
+    for item in items:
+        match item:
+            case (str() as name, Tensor() as parameter):
+                if parameter.requires_grad:
+                    trained[name] = parameter
+            case _:
+                raise _not_named(item)
+    return trained
+
+
+def _not_named(found: object) -> InputError:
+    return InputError(
+        f"the parameters are of type {type(found).__name__}, without names: pass the module or "
+        "module.named_parameters()"
+    )
 
 
 def _check(trained: dict[str, Tensor], selector: Selector | ErrorFeedback) -> None:

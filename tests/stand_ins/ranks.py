@@ -99,7 +99,7 @@ def _run(setting: Setting, rank: int) -> tuple[dict[str, Any], dict[str, np.ndar
     arrays = {f"weight {n}": p.detach().numpy() for n, p in run.model.named_parameters()}
     if run.state:
         saved = run.state.state_dict()
-        arrays |= {f"residual {n}": e for n, e in saved.pop("residual").items()}
+        arrays |= {f"residual {n}": e.numpy() for n, e in saved.pop("residual").items()}
         arrays |= {f"local {n}": g.numpy() for n, g in run.local.items()}
         arrays |= {f"mean {n}": g.numpy() for n, g in run.mean.items()}
         counts |= saved | {"norm": run.state.residual_norm}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from cwmp import Budget, LayerPrice, SelectionCosts, TopK
 from cwmp.integrations.ddp import CwmpState, cwmp_hook
@@ -60,6 +61,12 @@ def _without(name: str) -> SelectionCosts:
         (COSTS, {"budget": "1 J"}, BudgetError, "above the dense cost"),
         (COSTS, {"start_after": -1}, InputError, "start_after is -1"),
         (COSTS, {"value_type": "int3"}, InputError, "'int3'"),
+        (COSTS, {"rule": "topk"}, InputError, "'topk': .* class cwmp.TopK"),
+        (COSTS, {"rule": TopK(COSTS)}, InputError, "of type TopK"),
+        (COSTS, {"budget": -1e-9}, BudgetError, "positive"),
+        (COSTS, {"budget": float("nan")}, BudgetError, "positive"),
+        (COSTS, {"budget": None}, BudgetError, "of type NoneType"),
+        (COSTS, {"budget": True}, BudgetError, "of type bool"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_made(
@@ -67,6 +74,11 @@ def test_what_cannot_work_is_refused_when_it_is_made(
 ) -> None:
     with pytest.raises(error, match=says):
         CwmpState(_model(), costs, **({"budget": "50%"} | options))
+
+
+@pytest.mark.parametrize("budget", ["6 nJ", 6e-9, np.float64(6e-9), Budget(6e-9)])
+def test_a_budget_in_joules_is_text_a_number_or_a_budget(budget: Any) -> None:
+    assert CwmpState(_model(), COSTS, budget).budget_j == pytest.approx(6e-9)
 
 
 def test_frozen_layers_need_no_price_and_pay_nothing() -> None:
@@ -101,6 +113,63 @@ def test_a_state_of_another_model_is_not_loaded(change: dict, error: type) -> No
         state.load_state_dict({"rounds": 1, "bytes_sent": 0, "energy_j": 0.0})
     assert state.rounds == 7
     assert state.residual_norm == pytest.approx(np.sqrt(2))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_checkpoint_is_read_without_unpickling(tmp_path: Path) -> None:
+    model = _model()
+    state, _ = _after_a_step(model)
+    torch.save({"model": model.state_dict(), "cwmp": state.state_dict()}, tmp_path / "rank0.pt")
+    saved = torch.load(tmp_path / "rank0.pt")["cwmp"]
+    assert all(isinstance(residual, Tensor) for residual in saved["residual"].values())
+    arrays = {name: residual.numpy() for name, residual in saved["residual"].items()}
+    for residual in (saved["residual"], arrays):
+        other = CwmpState(_model(), COSTS, "50%")
+        other.load_state_dict(saved | {"residual": residual})
+        assert other.residual_norm == state.residual_norm > 0
+        assert (other.rounds, other.bytes_sent) == (1, state.bytes_sent)
+        assert other.energy_j == state.energy_j > 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_saved_state_is_a_copy() -> None:
+    state, ddp = _after_a_step(_model())
+    saved = state.state_dict()
+    kept = {name: residual.clone() for name, residual in saved["residual"].items()}
+    ddp(torch.ones(8, 3)).square().sum().backward()
+    assert state.residual_norm > 0
+    assert all(torch.equal(kept[name], saved["residual"][name]) for name in SHAPES)
+    assert any(
+        not torch.equal(kept[name], residual)
+        for name, residual in state.state_dict()["residual"].items()
+    )
+
+
+@pytest.mark.usefixtures("alone")
+def test_after_nan_a_new_model_and_wrapper_go_on_from_a_checkpoint() -> None:
+    model = _model()
+    state, ddp = _after_a_step(model)
+    saved, weights = state.state_dict(), model.state_dict()
+    with pytest.raises(UpdateError, match="NaN"):
+        ddp(torch.full((8, 3), torch.nan)).square().sum().backward()
+    model = _model()  # the old wrapper's hooks are still on the old parameters
+    model.load_state_dict(weights)
+    other = CwmpState(model, COSTS, "50%")
+    other.load_state_dict(saved)
+    again = nn.parallel.DistributedDataParallel(model)
+    again.register_comm_hook(other, cwmp_hook)
+    again(torch.ones(8, 3)).square().sum().backward()
+    assert other.rounds == 2
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def _after_a_step(model: nn.Module) -> tuple[CwmpState, nn.Module]:
+    """The state after one backward pass, and the wrapped model."""
+    ddp = nn.parallel.DistributedDataParallel(model)
+    state = CwmpState(model, COSTS, "50%")
+    ddp.register_comm_hook(state, cwmp_hook)
+    ddp(torch.linspace(-1, 1, 24).view(8, 3)).square().sum().backward()
+    return state, ddp
 
 
 @pytest.mark.usefixtures("alone")

@@ -160,6 +160,28 @@ def test_costs_of_another_model_are_refused() -> None:
         sparsify_gradients(_model(), TopK(SelectionCosts(COSTS.layers[1:])), BUDGET_J)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda model: model.parameters(),
+        lambda model: [torch.zeros(2, 3)],  # a pair of rows is no pair of name and tensor
+        lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
+        lambda model: dict(model.named_parameters()),
+        lambda model: [("0.weight", None)],
+        lambda model: [(1, model[0].weight)],
+        lambda model: torch.tensor(1.0),
+    ],
+)
+def test_parameters_without_names_are_refused(wrong: Any) -> None:
+    model = _model()
+    before = _gradients(model)
+    with pytest.raises(InputError, match=r"module or module\.named_parameters\(\)"):
+        sparsify_gradients(wrong(model), TopK(COSTS), BUDGET_J)
+    with pytest.raises(InputError, match="without names"):
+        as_stored(wrong(model))
+    assert _equal(_gradients(model), before)
+
+
 def test_rounding_to_short_gradients_may_not_be_forgotten() -> None:
     with pytest.raises(InputError, match="as_stored"):
         sparsify_gradients(_model(torch.bfloat16), ErrorFeedback(TopK(COSTS)), BUDGET_J)
