@@ -113,6 +113,8 @@ def _unlisted_pay(
     left = curves.totals[layer] - curves.gains[start + k]
     if k == size or left <= curves.totals[layer] * _EPSILON * (k + 1):
         return False
+    if sparse_energy(table, layer, k + 1) > payable_j:  # the budget does not reach beyond them
+        return False
     last = curves.unlisted[layer]
     if k > 0:
         last = min(last, curves.gains[start + k] - curves.gains[start + k - 1])

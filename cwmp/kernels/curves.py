@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from cwmp.kernels import simd
 from cwmp.kernels.crossing import Cut
-from cwmp.kernels.energy import EnergyTable, dense_energy, layer_energy
+from cwmp.kernels.energy import EnergyTable, dense_energy, layer_energy, sparse_energy
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats
 from cwmp.kernels.radix import sort_falling
 from cwmp.kernels.scan import Candidates, Integers
 
 _NOISE = 1e-12
+_LAST = 16
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,25 @@ def best_counts(
         if totals[layer] - price * dense_energy(table, layer) > best * (1 + _NOISE):
             counts[layer] = table.parameters[layer]
     return counts
+
+
+@compiled
+def marginal_price(gains: Floats, offsets: Integers, table: EnergyTable, counts: Integers) -> float:
+    """What the last joule bought: the least gain a joule of any layer's last few entries.
+
+    Where one layer takes the whole budget the dual is flat, and its price says nothing.
+    """
+    price = np.inf
+    for layer in range(counts.size):
+        k, start = counts[layer], offsets[layer]
+        if not 1 < k < offsets[layer + 1] - start:
+            continue
+        few = min(_LAST, k - 1)
+        gained = gains[start + k] - gains[start + k - few]
+        spent_j = sparse_energy(table, layer, k) - sparse_energy(table, layer, k - few)
+        if spent_j > 0:
+            price = min(price, gained / spent_j)
+    return price if np.isfinite(price) else 0.0
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cwmp.kernels.curves import marginal_price
 from cwmp.kernels.energy import EnergyTable
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.jit import compiled
@@ -41,7 +42,8 @@ def rehearse(
     gains, totals = _scaled_gains(bits, starts, scale)
     curves = Curves(gains, starts + np.arange(starts.size), totals, np.zeros_like(totals))
     scaled = _scaled(table, scale, np.diff(starts))
-    _, price, _, _ = solve(curves, scaled, message_j, budget_j)
+    counts, price, _, _ = solve(curves, scaled, message_j, budget_j)
+    price = max(price, marginal_price(gains, curves.offsets, scaled, counts))
     low = thresholds(price, table, is_open)
     return low, int(_expected(bits, starts, scale, low))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cwmp.kernels.curves import Ranked, cut_of, ranked
+from cwmp.kernels.curves import Ranked, cut_of, marginal_price, ranked
 from cwmp.kernels.energy import dense_forms
 from cwmp.kernels.fixed_charge import solve
 from cwmp.kernels.lines import Curves
@@ -40,6 +40,7 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
         totals = np.where(is_open, _totals(done.total, order, low), 0.0)
         curves = Curves(order.gains, order.offsets, totals, _squares(low, is_open))
         counts, price, bound, listed = solve(curves, search.table, search.costs.message_j, budget_j)
+        price = max(price, marginal_price(order.gains, order.offsets, search.table, counts))
         if listed or attempt == _ATTEMPTS - 1:
             break
         search.release(done)
