@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from costmodels.costfile import CostFile
 from cwmp.kernels.dual import curves_of, minimise_dual
-from cwmp.kernels.reference import score_order
+from cwmp.kernels.reference import Floats, score_order
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.fit import affordable, prepared
 from cwmp.selectors.updates import AnyUpdate, read_update
+from profiler.errors import InputError
 
 
 def captured_bound(
@@ -29,6 +31,11 @@ def captured_bound(
 
     Raises:
         BudgetError, LayerMismatchError, UpdateError: as for selection.
+
+    >>> costs = SelectionCosts.linear({"w": (3,)}, {"w": 1.0})
+    >>> bound, price = captured_bound({"w": np.array([3.0, 2.0, 1.0])}, costs, budget_j=1.5)
+    >>> round(bound, 6), round(price, 6)
+    (11.0, 4.0)
     """
     costs = prepared(costs)
     flat = read_update(update, costs)
@@ -55,9 +62,17 @@ def fractional_knapsack_bound(
 
     Returns:
         The bound, and g^2 / c of the entry in part (0 if all fit).
+
+    Raises:
+        InputError: lengths that differ, a square or budget that is negative, a cost that is not
+            positive, or anything that is NaN or infinite.
+
+    >>> fractional_knapsack_bound([9.0, 4.0, 1.0], [1.0, 1.0, 1.0], budget_j=1.5)
+    (11.0, 4.0)
     """
     gain = np.asarray(squares, dtype=np.float64)
     cost = np.asarray(entry_j, dtype=np.float64)
+    _check_knapsack(gain, cost, budget_j)
     gain, cost = gain[cost <= budget_j], cost[cost <= budget_j]
     order = np.argsort(-gain / cost, kind="stable")
     bound, left_j = 0.0, budget_j
@@ -68,6 +83,20 @@ def fractional_knapsack_bound(
         bound += float(gain[entry])
         left_j -= float(cost[entry])
     return bound, 0.0
+
+
+def _check_knapsack(gain: Floats, cost: Floats, budget_j: float) -> None:
+    if gain.ndim != 1 or gain.shape != cost.shape:
+        raise InputError(
+            f"squares of shape {gain.shape} and costs of shape {cost.shape}: give one of each an "
+            "entry"
+        )
+    if not (np.isfinite(gain).all() and (gain >= 0).all()):
+        raise InputError("a square is negative, NaN or infinite: pass g^2 of finite entries")
+    if not (np.isfinite(cost).all() and (cost > 0).all()):
+        raise InputError("an entry's joules are not positive and finite: its density has no limit")
+    if not (isfinite(budget_j) and budget_j >= 0):
+        raise InputError(f"the budget is {budget_j} J; it must be a number of joules, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +119,12 @@ class CostSpread:
 
 
 def cost_spread(costs: CostFile | SelectionCosts) -> CostSpread:
-    """The spread of the marginal costs over a model's layers, and the weight of fixed costs."""
+    """The spread of the marginal costs over a model's layers, and the weight of fixed costs.
+
+    >>> spread = cost_spread(SelectionCosts.linear({"a": (2,), "b": (2,)}, {"a": 1.0, "b": 3.0}))
+    >>> spread.ratio, spread.weighted_variation, spread.fixed_entries
+    (3.0, 0.5, 0.0)
+    """
     costs = prepared(costs)
     marginal_j = np.array([layer.marginal_j for layer in costs.layers])
     opening_j = np.array([float(layer.energy_j(1)) for layer in costs.layers]) - marginal_j

@@ -7,7 +7,7 @@ multiple of the model's own size, and a bad message is one `PayloadError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +25,7 @@ from cwmp.wire.header import (
 )
 from cwmp.wire.indices import checked_indices, read_indices, smallest_code
 from cwmp.wire.values import read_values, to_wire
-from profiler.errors import LayerMismatchError, PayloadError, UpdateError
+from profiler.errors import InputError, LayerMismatchError, PayloadError, UpdateError
 
 
 def encode(
@@ -48,7 +48,14 @@ def encode(
         LayerMismatchError: a layer or buffer is not the layout's, or appears twice.
         UpdateError: indices out of range or not ascending, or a value that is NaN, infinite or
             too large for the layout's value type.
+        InputError: something other than layer selections.
+
+    >>> layout = PayloadLayout({"w": (1000,)})
+    >>> kept = LayerSelection("w", (1000,), np.array([3, 700]), np.array([1.0, -2.0], np.float32))
+    >>> len(encode([kept], layout))
+    47
     """
+    layers = _checked_layers(layers)
     touched = [(_number_of(x, layout), x) for x in layers if x.indices.size]
     touched.sort(key=lambda one: one[0])
     for (before, _), (number, layer) in pairwise(touched):
@@ -67,7 +74,16 @@ def decode(payload: bytes | bytearray | memoryview, layout: PayloadLayout) -> De
     Raises:
         PayloadError: not a payload, another version or model, damaged, truncated, longer than
             it says, or holding an index or value that no encoder writes.
+        InputError: something other than bytes.
+
+    >>> layout = PayloadLayout({"w": (1000,)})
+    >>> kept = LayerSelection("w", (1000,), np.array([3, 700]), np.array([1.0, -2.0], np.float32))
+    >>> (read,) = decode(encode([kept], layout), layout).layers
+    >>> read.indices.tolist(), read.values.tolist()
+    ([3, 700], [1.0, -2.0])
     """
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise InputError(f"a payload is bytes, not {type(payload).__name__}")
     reader = Reader(payload)
     touched = read_header(reader, layout)
     layers: list[LayerSelection] = []
@@ -84,6 +100,17 @@ def decode(payload: bytes | bytearray | memoryview, layout: PayloadLayout) -> De
     if reader.left:
         raise PayloadError(f"payload has {reader.left} bytes after its end")
     return DecodedPayload(tuple(layers), buffers)
+
+
+def _checked_layers(layers: object) -> tuple[LayerSelection, ...]:
+    remedy = "pass selection.layers"
+    if not isinstance(layers, Iterable):
+        raise InputError(f"cannot encode a {type(layers).__name__}: {remedy}")
+    checked = tuple(layers)
+    for layer in checked:
+        if not isinstance(layer, LayerSelection):
+            raise InputError(f"cannot encode a {type(layer).__name__} as a layer: {remedy}")
+    return checked
 
 
 def _number_of(layer: LayerSelection, layout: PayloadLayout) -> int:

@@ -28,6 +28,10 @@ class ControllerState(BaseModel):
         bracketed: whether the last curve reached the joules wanted, so that `price` is between
             two prices that clients answered for.
         clients, left_out: who reported last, and how many of them the price kept nothing of.
+
+    >>> state = ControllerState(price=0.1, round=3, spent_j=2.5)
+    >>> ControllerState.from_json(state.to_json()) == state
+    True
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

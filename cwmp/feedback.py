@@ -25,7 +25,7 @@ from cwmp.selectors.base import Selector
 from cwmp.selectors.kernel_rule import KernelRule, ResidualLostError
 from cwmp.selectors.updates import AnyUpdate, as_array
 from cwmp.wire.values import as_sent
-from profiler.errors import LayerMismatchError, UpdateError
+from profiler.errors import InputError, LayerMismatchError, UpdateError
 
 SentValues = Callable[[LayerSelection], NDArray[Any]]
 """What receivers read of a layer's kept values, aligned with its indices; shape (k,)."""
@@ -46,6 +46,9 @@ class ErrorFeedback:
     A rule on the kernels (`CostWeighted`, `TopK`) adds, selects and zeroes what was sent in one
     pass and in place, where values arrive as they are; other rules get a new array a round.
 
+    Raises:
+        InputError: a selector without ``select``, such as `PriceSelector`.
+
     >>> from cwmp.selectors import TopK
     >>> from cwmp.selectors.costs import SelectionCosts
     >>> feedback = ErrorFeedback(TopK(SelectionCosts.linear({"w": (3,)}, {"w": 1.0})))
@@ -59,6 +62,11 @@ class ErrorFeedback:
     def __init__(
         self, selector: Selector, sent_values: SentValues | None = None, *, check: bool = True
     ) -> None:
+        if not callable(getattr(selector, "select", None)):
+            raise InputError(
+                f"{type(selector).__name__} spends no budget, it has no select: error feedback "
+                "takes a rule such as CostWeighted"
+            )
         self.selector = selector
         self.sent_values = sent_values
         self.check = check
@@ -66,7 +74,10 @@ class ErrorFeedback:
         self._norm = 0.0
 
     def __repr__(self) -> str:
-        return f"ErrorFeedback(selector={self.selector!r}, sent_values={self.sent_values!r})"
+        return (
+            f"ErrorFeedback(selector={self.selector!r}, sent_values={self.sent_values!r}, "
+            f"check={self.check})"
+        )
 
     def select(
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None

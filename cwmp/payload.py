@@ -80,6 +80,11 @@ def layer_bytes(
 
     dense: header + v n;  sparse: header + v k + `index_bytes`; 4 more for the scale of int8.
     Dense layers take exactly that. It never falls as k grows.
+
+    >>> layer_bytes(10_000, [0, 1, 100], "sparse").tolist()
+    [0, 18, 519]
+    >>> int(layer_bytes(10_000, 1, "dense"))
+    40012
     """
     amounts = np.asarray(k, dtype=np.int64)
     if form == "dense":
@@ -138,6 +143,7 @@ class PayloadLayout:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The layers' names, in the model's order."""
         return tuple(self.layers)
 
     @cached_property
@@ -152,10 +158,12 @@ class PayloadLayout:
 
     @property
     def value_bytes(self) -> int:
+        """Bytes of one value on the wire."""
         return VALUE_BYTES[self.value_type]
 
     @property
     def buffer_entries(self) -> int:
+        """The entries of all buffers."""
         return sum(prod(shape) for shape in self.buffers.values())
 
     @cached_property
@@ -176,6 +184,11 @@ class DecodedPayload:
     Attributes:
         layers: the touched layers, in the layout's order; a dense layer holds all its entries.
         buffers: name -> float32 array of the buffer's shape; empty when the layout has none.
+
+    >>> layer = LayerSelection("w", (3,), np.array([2]), np.array([0.5], dtype=np.float32))
+    >>> held = DecodedPayload((layer,), {"mean": np.zeros(2, dtype=np.float32)})
+    >>> [x.name for x in held.layers], list(held.buffers)
+    (['w'], ['mean'])
     """
 
     layers: tuple[LayerSelection, ...]

@@ -26,8 +26,15 @@ class LayerSelection:
         shape: the layer's shape.
         indices: int32 or int64, ascending, positions in the flattened layer; shape (k,). No
             layer has more than 2^31 entries.
-        values: the update's values there, in the update's dtype; shape (k,).
+        values: the update's values there, in the update's dtype, bfloat16 as float32, which numpy
+            lacks; shape (k,).
         form: how the layer is sent and applied: entry by entry, or as one dense vector.
+
+    >>> kept = LayerSelection("w", (2, 2), np.array([0, 3]), np.array([1.5, -2.0]))
+    >>> whole = np.zeros(kept.shape)
+    >>> whole.flat[kept.indices] = kept.values
+    >>> whole.tolist()
+    [[1.5, 0.0], [0.0, -2.0]]
     """
 
     name: str
@@ -52,6 +59,11 @@ class Selection:
         price: the price of energy, the objective per joule at the margin, where there is one.
         reached: sum of |g| over the kept entries for (1, 1), whose objective that is; else
             ``None``.
+
+    >>> layer = LayerSelection("w", (3,), np.array([1]), np.array([3.0]))
+    >>> selection = Selection((layer,), 1.0, budget_j=1.5, captured=9.0, total=14.0, bound=10.0)
+    >>> selection.entries, selection.certificate
+    (1, 0.9)
     """
 
     layers: tuple[LayerSelection, ...]

@@ -70,6 +70,12 @@ class SpendReport:
     Raises:
         InputError: a number that is negative, NaN or infinite, or a curve that rises; the
             message names the client. Nothing of such a report may be added.
+
+    >>> report = SpendReport("phone", spent_j=1.5, curve_j=(4.0, 1.5, 0.0))
+    >>> len(report.to_bytes())
+    20
+    >>> SpendReport.from_bytes("phone", report.to_bytes()) == report
+    True
     """
 
     client: str
@@ -155,6 +161,10 @@ class SpendTotal:
         left_out: how many of them spent nothing.
         spent_j: joules spent by all.
         curve_j: joules of all at each price of the grid; shape (bins,).
+
+    >>> phone, watch = SpendReport("phone", 1.5, (4.0, 1.5)), SpendReport("watch", 0.0, (1.0, 0.0))
+    >>> SpendTotal.of(phone) + SpendTotal.of(watch)
+    SpendTotal(clients=2, left_out=1, spent_j=1.5, curve_j=(5.0, 1.5))
     """
 
     clients: int

@@ -52,6 +52,11 @@ class PredictedGain:
         fixed: the part that fixed costs and forms give: the ratio where c is the same in every
             layer, at the same joules and for the same Top-K; ``None`` if simulated.
         basis: in a few words, the distribution.
+
+    >>> costs = SelectionCosts.linear({"a": (10**6,), "b": (10**6,)}, {"a": 1.0, "b": 1.0})
+    >>> gain = predict_gain(costs, "gaussian", "10%")
+    >>> round(gain.gain, 6), round(gain.density, 3), gain.flat
+    (1.0, 0.1, None)
     """
 
     budget_j: float
@@ -114,7 +119,8 @@ def predict_gain(
 
     Raises:
         BudgetError: the budget is above the dense cost or opens no layer.
-        InputError: an unknown distribution or method, or nothing to draw an update from.
+        InputError: an unknown distribution or method, nothing to draw an update from, or less
+            than 0 draws.
         LayerMismatchError, UpdateError: an update that is not of these layers, or of zeros.
 
     >>> costs = SelectionCosts.linear({"a": (10**6,), "b": (10**6,)}, {"a": 1.0, "b": 3.0})
@@ -122,6 +128,8 @@ def predict_gain(
     >>> round(gain.topk_captured / gain.total, 3), round(gain.captured / gain.total, 3)
     (0.424, 0.471)
     """
+    if draws < 0:
+        raise InputError(f"costs cannot be drawn {draws} times: pass 0 or more")
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     prices = prepared(costs)
     budget_j = budget.joules(prices.dense_j)

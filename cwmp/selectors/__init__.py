@@ -48,6 +48,10 @@ _GROUP = "cwmp.selectors"
 def make_selector(name: str, costs: CostFile | SelectionCosts) -> Selector:
     """The rule called *name*: of `SELECTORS`, an entry point's, or ``cwmp:p,q`` with exponents.
 
+    Rules that need more than the costs of a cost file have no name: `PriceSelector` takes a price,
+    `ElementWeighted` costs by the entry, `BurstWeighted` costs by the burst, `BlockWeighted`
+    blocks, `Refined` another rule and a payload's layout.
+
     Raises:
         InputError: no such rule, or exponents that are not two numbers.
 

@@ -62,6 +62,9 @@ class Groups:
 
     Raises:
         InputError: groups of less than one entry.
+
+    >>> Groups(2).labels((5,), np.zeros(5)).tolist()
+    [0, 0, 1, 1, 2]
     """
 
     size: int
@@ -84,6 +87,9 @@ class Tiles:
 
     Raises:
         InputError: tiles of less than one entry.
+
+    >>> Tiles(1, 2).labels((2, 3), np.zeros(6)).tolist()
+    [0, 0, 1, 2, 2, 3]
     """
 
     rows: int

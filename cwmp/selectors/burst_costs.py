@@ -40,6 +40,12 @@ class BurstPrice:
 
     Raises:
         InputError: an entry that costs nothing, another cost that is negative, or an empty burst.
+
+    >>> price = BurstPrice("w", (40,), opening_j=5.0, burst_j=2.0, entry_j=0.5)
+    >>> price.parameters, price.bursts
+    (40, 3)
+    >>> price.energy_j(bursts=2, entries=4)
+    11.0
     """
 
     name: str
@@ -61,6 +67,7 @@ class BurstPrice:
 
     @property
     def parameters(self) -> int:
+        """How many entries the layer has."""
         return prod(self.shape)
 
     @property

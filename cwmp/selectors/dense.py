@@ -17,12 +17,20 @@ class Dense:
 
     A layer goes out dense even where its entries one by one would cost less: this is what
     every budget is a share of.
+
+    >>> costs = SelectionCosts.linear({"w": (3,)}, {"w": 2.0}, message_j=1.0)
+    >>> selection = Dense(costs).select({"w": np.array([3.0, 0.0, 1.0])}, budget_j=7.0)
+    >>> selection.entries, selection.energy_j
+    (3, 7.0)
     """
 
     name = "dense"
 
     def __init__(self, costs: CostFile | SelectionCosts) -> None:
         self.costs = prepared(costs)
+
+    def __repr__(self) -> str:
+        return f"Dense({len(self.costs.layers)} layers)"
 
     def select(
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None

@@ -63,6 +63,9 @@ class PriceSelector:
         self.costs = prepared(costs)
         self._is_linear = self.costs.is_linear
 
+    def __repr__(self) -> str:
+        return f"PriceSelector({len(self.costs.layers)} layers)"
+
     def keep(
         self, update: AnyUpdate, price: float, *, weight: float = 1.0, cap_j: float | None = None
     ) -> Selection:
@@ -114,8 +117,10 @@ class PriceSelector:
         Never rising in the price. It is what a client reports to `cwmp.controller`.
 
         Raises:
-            InputError, LayerMismatchError, UpdateError: as for `keep`.
+            InputError, LayerMismatchError, UpdateError: as for `keep`; no price at all.
         """
+        if not len(prices):
+            raise InputError("there are no prices to spend at: pass at least one")
         for price in prices:
             _check(price, weight)
         reading = read_in_place(update, self._search.names, self._search.shapes)

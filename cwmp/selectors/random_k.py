@@ -17,12 +17,21 @@ class RandomK:
 
     It does not look at the values, so zeros are drawn like any entry. Layers that the budget
     cannot open are passed over.
+
+    >>> costs = SelectionCosts.linear({"w": (9,)}, {"w": 1.0})
+    >>> update = {"w": np.arange(9, dtype=np.float32)}
+    >>> rule = RandomK(costs)
+    >>> rule.select(update, budget_j=4.5, generator=np.random.default_rng(0)).entries
+    4
     """
 
     name = "random"
 
     def __init__(self, costs: CostFile | SelectionCosts) -> None:
         self.costs = prepared(costs)
+
+    def __repr__(self) -> str:
+        return f"RandomK({len(self.costs.layers)} layers)"
 
     def select(
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None

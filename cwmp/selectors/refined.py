@@ -105,6 +105,15 @@ class Refined:
     Raises:
         InputError: a selector without such costs, fewer than one round, or a layout of other
             layers or another value type than the costs price.
+
+    >>> from cwmp.selectors.cost_weighted import CostWeighted
+    >>> from cwmp.selectors.costs import LayerPrice
+    >>> layer = LayerPrice("w", (4096,), (1,), (0.0,), (1.0,), byte_j=1.0)
+    >>> rule = CostWeighted(SelectionCosts((layer,), 0.0))
+    >>> update = {"w": np.arange(4096, dtype=np.float32)}
+    >>> refined = Refined(rule, PayloadLayout({"w": (4096,)})).refine(update, budget_j=500.0)
+    >>> refined.plain.entries, refined.selection.entries
+    (82, 96)
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class Refined:
 
     @property
     def name(self) -> str:
+        """``refined:`` and the selector's name."""
         return f"refined:{self.selector.name}"
 
     def select(

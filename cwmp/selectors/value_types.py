@@ -55,6 +55,7 @@ class ValueTypeChoice:
 
     @property
     def best(self) -> ValueTypeTrial:
+        """The trial of the largest net gain."""
         return self.trials[0]
 
 
@@ -87,6 +88,14 @@ def best_value_type(
     Raises:
         BudgetError, UpdateError: no type could be tried; says why the first could not.
         InputError, LayerMismatchError: as for selection.
+
+    >>> from costmodels import costs_from_trace
+    >>> from device_traces import load
+    >>> costs = costs_from_trace(load("amd-epyc-2core-vm/lenet-modelled"))
+    >>> draw = np.random.default_rng(0).standard_normal
+    >>> update = {x.name: draw(x.shape).astype(np.float32) for x in costs.layers}
+    >>> best_value_type(update, costs, budget_j=0.0007).best.value_type
+    'int8'
     """
     trials, refused, errors = [], {}, []
     for value_type in value_types:
