@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from index_codes import CODES, Positions, roaring_bits
+from _index_codes import CODES, Positions, roaring_bits
 
 from cwmp.codec import decode, encode
 from cwmp.kernels import rice

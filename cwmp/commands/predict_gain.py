@@ -46,14 +46,13 @@ _ONE_SCALE = (
 @click.option(
     "--distribution",
     type=click.Choice(["laplace", "gaussian"]),
-    default="laplace",
-    show_default=True,
-    help="Of an update's entries, one scale for all layers.",
+    help="Of an update's entries, one scale for all layers.  [default: laplace]",
 )
 @click.option(
     "--update",
     type=click.Path(path_type=Path),
-    help="A real update in its place: .npz or .safetensors, one array a layer.",
+    help="A real update in its place: .npz or .safetensors, one array a layer, or a "
+    "sample of it of any size.",
 )
 @click.option("--draws", default=100, show_default=True, type=click.IntRange(min=0))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -65,7 +64,7 @@ _ONE_SCALE = (
 def predict_gain(
     costs: Path,
     budgets: tuple[str, ...],
-    distribution: str,
+    distribution: str | None,
     update: Path | None,
     draws: int,
     seed: int,
@@ -84,12 +83,20 @@ def predict_gain(
     from cwmp import gain as gains
     from cwmp.commands.demo import choose_budgets
     from cwmp.update_file import load_update
+    from profiler.errors import InputError
     from profiler.files import refuse_existing, write_atomic
 
+    if distribution is not None and update is not None:
+        raise InputError(
+            "--update takes the place of --distribution: an update has a distribution of its own; "
+            "give one of them"
+        )
     if picture is not None:
+        if picture.suffix.lower() != ".png":
+            raise InputError(f"the map is a PNG, not {picture.name!r}: end its name in .png")
         refuse_existing(picture, force=force)
     prices = CostFile.load(costs)
-    entries: Any = distribution if update is None else load_update(update)
+    entries: Any = distribution or "laplace" if update is None else load_update(update)
     found: Found = []
     for budget in budgets or choose_budgets(prices, 3) or ["100%"]:
         generator = np.random.default_rng(seed) if draws else None

@@ -79,6 +79,15 @@ def test_an_update_in_hand(capsys: pytest.CaptureFixture[str]) -> None:
     assert "given update" in found["basis"]
 
 
+def test_a_sample_of_an_update_may_have_any_size(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = np.random.default_rng(0)
+    sample = {layer.name: numbers.laplace(size=50 + i) for i, layer in enumerate(LAYERS)}
+    np.savez("sample.npz", **sample)
+    assert _call("costs.json --budget 30% --update sample.npz --draws 0 --json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["budgets"]
+    assert found["gain"] == predict_gain(CostFile.load("costs.json"), sample, "30%").gain
+
+
 def test_the_map_is_written_and_not_over_another(workplace: Path, capsys) -> None:
     assert _call("costs.json --budget 30% --draws 0 --map map.png") == 0
     assert "wrote map.png" in capsys.readouterr().err
@@ -105,6 +114,8 @@ def test_the_map_is_written_and_not_over_another(workplace: Path, capsys) -> Non
         ("costs.json --distribution cauchy", "'cauchy'"),
         ("costs.json --draws -1", "-1"),
         ("costs.json --map nowhere/map.png", "nowhere"),
+        ("costs.json --map map.jpg", "'map.jpg'"),
+        ("costs.json --distribution laplace --update other.npz", "give one of them"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_a_line(command: str, said: str, workplace, capsys):

@@ -1,8 +1,8 @@
 """The decoder under a coverage-guided fuzzer (atheris, which is not a dependency).
 
-    pip install --target /tmp/atheris atheris
-    PYTHONPATH=/tmp/atheris python tests/fuzz/fuzz_payload.py -max_total_time=300
-    PYTHONPATH=/tmp/atheris NUMBA_DISABLE_JIT=1 python tests/fuzz/fuzz_payload.py -runs=200000
+    pip install atheris
+    python tests/fuzz/fuzz_payload.py -max_total_time=300
+    NUMBA_DISABLE_JIT=1 python tests/fuzz/fuzz_payload.py -runs=200000
 
 The second form runs the kernels as Python, so that the fuzzer sees their branches. An input's
 first byte chooses the value type; the rest is a message without magic, version, fingerprint and
