@@ -78,7 +78,8 @@ class _Sink:
         largest = call(b, "llvm.umax.v16i32", BITS, b.load(self.largest), bits)
         b.store(largest, self.largest)
         wide = b.fpext(floats, DOUBLES)
-        b.store(b.fadd(b.load(self.sums), b.fmul(wide, wide)), self.sums)
+        sums = call(b, "llvm.fmuladd.v16f64", DOUBLES, wide, wide, b.load(self.sums))
+        b.store(sums, self.sums)
 
     def wanted(self, floats: Value, lanes: Value) -> Value:
         """Those of the *lanes* whose magnitude lies in the interval."""

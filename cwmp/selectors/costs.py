@@ -54,6 +54,12 @@ class LayerPrice:
             form than the sparse one.
         byte_j: joules a byte sent.
         value_bytes: bytes a value takes on the wire.
+
+    Raises:
+        InputError: joules that are negative or not finite, or pieces that do not match.
+
+    >>> LayerPrice("fc", (10, 512), (1,), (6e-6,), (9e-9,), byte_j=1e-9).energy_j([0, 1]).tolist()
+    [0.0, 6.026e-06]
     """
 
     name: str
@@ -65,8 +71,24 @@ class LayerPrice:
     byte_j: float = 0.0
     value_bytes: int = 4
 
+    def __post_init__(self) -> None:
+        lengths = {len(self.starts), len(self.fixed_j), len(self.slope_j)}
+        if len(lengths) != 1 or self.starts[:1] != (1,):
+            raise InputError(
+                f"layer {self.name!r} has {len(self.starts)} starts, {len(self.fixed_j)} fixed and "
+                f"{len(self.slope_j)} marginal costs: give one of each a piece, the first from 1 on"
+            )
+        paid = (self.fixed_j[0], *self.slope_j, self.dense_j or 0.0, self.byte_j)
+        if not (np.isfinite([*self.fixed_j, *paid]).all() and min(paid) >= 0):
+            raise InputError(
+                f"the costs of layer {self.name!r} must be finite joules, 0 or more: "
+                f"fixed {self.fixed_j}, marginal {self.slope_j}, dense {self.dense_j}, a byte "
+                f"{self.byte_j}"
+            )
+
     @property
     def parameters(self) -> int:
+        """n, the layer's entries."""
         return prod(self.shape)
 
     @property
@@ -111,6 +133,12 @@ class SelectionCosts:
 
     layers: tuple[LayerPrice, ...]
     message_j: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError("costs of a model without layers")
+        if not (np.isfinite(self.message_j) and self.message_j >= 0):
+            raise InputError(f"a message costs {self.message_j} J; it must be a number, 0 or more")
 
     @classmethod
     def from_cost_file(
@@ -164,8 +192,23 @@ class SelectionCosts:
         """E_l(k) = a_l + c_l k with nothing charged for bytes: for theory, controls and tests.
 
         There is no dense form: `dense_j` means every entry in the only form it has.
+
+        Args:
+            shapes: name -> shape of each layer.
+            marginal_j: name -> c_l, joules an entry, positive.
+            fixed_j: name -> a_l, joules of opening the layer; 0 where it is absent.
+            message_j: A, joules of a message.
+
+        Raises:
+            InputError: no layers, or costs that are missing, negative or not finite.
+
+        >>> shapes = {"a": (3,), "b": (2,)}
+        >>> SelectionCosts.linear(shapes, {"a": 1.0, "b": 2.0}, message_j=1.0).dense_j
+        8.0
         """
         for name in shapes:
+            if name not in marginal_j:
+                raise InputError(f"layer {name!r} has a shape but no marginal cost")
             if not marginal_j[name] > 0:
                 raise InputError(f"the cost of layer {name!r} is {marginal_j[name]}, not positive")
         fixed = fixed_j or {}

@@ -15,7 +15,7 @@ from cwmp.fl.charges import Rates
 from cwmp.fl.rounds import ClientRecord, RoundRecord
 from cwmp.payload import HEADER_BYTES, PayloadLayout, buffer_bytes, layer_bytes
 from cwmp.selectors import CostWeighted, Dense, RandomK, TopK
-from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from cwmp.selectors.upper_line import upper_line
 from profiler.errors import BudgetError, InputError, LayerMismatchError
 from profiler.layers import LayerInfo
@@ -284,3 +284,31 @@ def test_budgets_that_cannot_be_spent(factor: float, says: str) -> None:
 def test_linear_costs_must_be_positive() -> None:
     with pytest.raises(InputError, match="'a'"):
         SelectionCosts.linear({"a": (3,)}, {"a": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fixed_j": (-5.0,)}, "finite joules, 0 or more"),
+        ({"slope_j": (float("nan"),)}, "finite joules, 0 or more"),
+        ({"byte_j": -1e-9}, "finite joules, 0 or more"),
+        ({"dense_j": float("inf")}, "finite joules, 0 or more"),
+        ({"starts": (1, 9)}, "2 starts, 1 fixed and 1 marginal"),
+        ({"starts": (2,)}, "the first from 1 on"),
+    ],
+)
+def test_a_layer_s_price_checks_itself(change: dict[str, object], message: str) -> None:
+    good = {"name": "a", "shape": (4,), "starts": (1,), "fixed_j": (1.0,), "slope_j": (1.0,)}
+    LayerPrice(**good)
+    with pytest.raises(InputError, match=message):
+        LayerPrice(**{**good, **change})
+
+
+def test_costs_check_themselves() -> None:
+    for message_j in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="a message costs"):
+            SelectionCosts.linear({"a": (2,)}, {"a": 1.0}, message_j=message_j)
+    with pytest.raises(InputError, match="without layers"):
+        SelectionCosts(())
+    with pytest.raises(InputError, match="'b' has a shape but no marginal cost"):
+        SelectionCosts.linear({"a": (2,), "b": (1,)}, {"a": 1.0})
