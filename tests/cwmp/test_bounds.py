@@ -9,6 +9,7 @@ from cwmp.bounds import captured_bound, cost_spread, fractional_knapsack_bound
 from cwmp.kernels.dual import Curve, minimise_dual
 from cwmp.selectors import CostWeighted
 from cwmp.selectors.costs import LayerPrice, SelectionCosts
+from profiler.errors import InputError
 
 
 def _linear(numbers: np.random.Generator, layers: int) -> SelectionCosts:
@@ -46,6 +47,15 @@ def test_fractional_knapsack_by_hand() -> None:
     assert fractional_knapsack_bound([1, 4, 9], [1, 1, 3], 3) == (4 + 6, 3)
     assert fractional_knapsack_bound([1, 4, 9], [1, 1, 3], 5) == (14, 0)
     assert fractional_knapsack_bound([1, 4, 9], [1, 1, 3], 1) == (4, 1)  # the dear one is dropped
+
+
+@pytest.mark.parametrize(
+    ("squares", "entry_j", "budget_j"),
+    [([1], [0], 1), ([1], [np.nan], 1), ([np.nan], [1], 1), ([1], [1], np.nan), ([1, 2], [1], 1)],
+)
+def test_a_knapsack_that_is_none_is_refused(squares, entry_j, budget_j) -> None:
+    with pytest.raises(InputError):
+        fractional_knapsack_bound(squares, entry_j, budget_j)
 
 
 def _curve(gain: list[float], energy_j: list[float]) -> Curve:

@@ -16,13 +16,14 @@ from cwmp import (
     Dense,
     ErrorFeedback,
     LayerSelection,
+    PriceSelector,
     RandomK,
     Selection,
     SelectionCosts,
     TopK,
 )
 from cwmp.feedback import as_received
-from profiler.errors import BudgetError, LayerMismatchError, UpdateError
+from profiler.errors import BudgetError, InputError, LayerMismatchError, UpdateError
 
 SHAPES = {"conv": (4, 3, 2), "bias": (4,), "head": (5, 6)}
 COSTS = SelectionCosts.linear(SHAPES, {"conv": 1.0, "bias": 5.0, "head": 2.0}, {"head": 3.0})
@@ -243,3 +244,9 @@ def test_a_state_that_does_not_fit_is_refused(state: dict[str, Any], error: type
 def test_it_shows_what_it_is_made_of() -> None:
     feedback = ErrorFeedback(TopK(COSTS))
     assert repr(feedback).startswith("ErrorFeedback(selector=")
+    assert "check=True" in repr(feedback)
+
+
+def test_a_rule_that_spends_no_budget_is_refused() -> None:
+    with pytest.raises(InputError, match="PriceSelector spends no budget"):
+        ErrorFeedback(PriceSelector(COSTS))  # type: ignore[arg-type]

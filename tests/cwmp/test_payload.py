@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cwmp.codec import decode, encode
 from cwmp.payload import HEADER_BYTES, VALUE_BYTES, PayloadLayout, buffer_bytes, layer_bytes
-from cwmp.selection import LayerSelection
+from cwmp.selection import LayerSelection, Selection
 from cwmp.wire.values import as_sent
 from profiler.errors import InputError, LayerMismatchError, PayloadError, UpdateError
 
@@ -138,6 +138,13 @@ def test_integer_buffers_travel_exactly_or_not_at_all() -> None:
 def test_the_encoder_refuses(layers, error, says) -> None:
     with pytest.raises(error, match=says):
         encode(layers, LAYOUT)
+
+
+def test_what_is_no_payload_and_no_layers_is_refused_by_its_kind() -> None:
+    with pytest.raises(InputError, match="bytes, not str"):
+        decode("abc", LAYOUT)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"a Selection: pass selection\.layers"):
+        encode(Selection((), 0.0, 1.0, 0.0, 0.0), LAYOUT)  # type: ignore[arg-type]
 
 
 def test_indices_that_are_not_integers_are_refused() -> None:

@@ -201,6 +201,13 @@ def test_what_cannot_be_a_price_is_refused(arguments, words: str) -> None:
         PriceSelector(costs).keep({"a": np.ones(2)}, **arguments)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_spend_curve_needs_a_price(kind: type) -> None:
+    costs = SelectionCosts.linear({"a": (2,)}, {"a": 1.0})
+    with pytest.raises(InputError, match="no prices"):
+        PriceSelector(costs).spend_j({"a": np.ones(2, dtype=kind)}, [])
+
+
 def _large(seed: int, linear: bool) -> tuple[SelectionCosts, dict[str, np.ndarray]]:
     numbers = np.random.default_rng(seed)
     layers = tuple(

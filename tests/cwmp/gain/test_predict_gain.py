@@ -179,6 +179,8 @@ def test_what_it_refuses() -> None:
         predict_gain(costs, own, method="simulate", generator=np.random.default_rng(0))
     with pytest.raises(InputError, match="'guess'"):
         predict_gain(costs, method="guess")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="-3 times"):
+        predict_gain(costs, draws=-3)
     with pytest.raises(UpdateError, match="zero everywhere"):
         predict_gain(costs, {"a": np.zeros(3), "b": np.zeros(3)})
     with pytest.raises(LayerMismatchError, match="'b'"):
