@@ -86,7 +86,7 @@ def measure(entries: int, *, quick: bool) -> Iterator[Figure]:
     yield Figure("one read pass: torch.sum", entries, 0, read)
     for share in (0.01, 0.1):
         k = int(share * entries)
-        topk = timed(lambda i: torch.topk(tensors[i].abs(), k, sorted=False), slow)
+        topk = timed(largest(tensors, k), slow)
         yield Figure("torch.topk of |g|", entries, share, topk)
         yield Figure("numpy.partition of |g|", entries, share, timed(partition(plain, k), slow))
         yield Figure(
@@ -227,6 +227,7 @@ def timed(function: Callable[[int], object], runs: int) -> float:
 
 
 def normal(entries: int, seed: int) -> Update:
+    """One layer of standard normal entries."""
     return {"w": np.random.default_rng(seed).standard_normal(entries, dtype=np.float32)}
 
 
@@ -255,7 +256,14 @@ def heavy_tailed_layers(
     return updates, costs
 
 
+def largest(tensors: list[torch.Tensor], k: int) -> Callable[[int], object]:
+    """torch.topk."""
+    return lambda i: torch.topk(tensors[i].abs(), k, sorted=False)
+
+
 def partition(plain: list[Update], k: int) -> Callable[[int], object]:
+    """numpy.partition for the threshold, then a comparison."""
+
     def run(i: int) -> object:
         magnitudes = np.abs(plain[i]["w"])
         threshold = np.partition(magnitudes, magnitudes.size - k)[magnitudes.size - k]
@@ -265,6 +273,8 @@ def partition(plain: list[Update], k: int) -> Callable[[int], object]:
 
 
 def sampled(tensors: list[torch.Tensor], k: int) -> Callable[[int], object]:
+    """A threshold from a sample, so that k is met only about."""
+
     def run(i: int) -> object:
         magnitudes = tensors[i].abs()
         some = magnitudes[:: max(1, magnitudes.numel() // 100_000)]
@@ -275,6 +285,8 @@ def sampled(tensors: list[torch.Tensor], k: int) -> Callable[[int], object]:
 
 
 def sorted_scores(tensors: list[torch.Tensor], k: int) -> Callable[[int], object]:
+    """All scores sorted, their costs added up, the budget looked for: what people write."""
+
     def run(i: int) -> object:
         cost = torch.ones_like(tensors[i])
         order = torch.argsort(tensors[i].square() / cost, descending=True)
