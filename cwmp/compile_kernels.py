@@ -73,9 +73,10 @@ def send() -> None:
         layout = PayloadLayout({"layer": (entries,)}, value_type=value_type)
         for kept in (spread, runs, most):
             exact = numbers.standard_normal(kept.size)
-            for values in (exact, exact.astype(np.float32)):
-                layer = LayerSelection("layer", (entries,), kept, values)
-                decode(encode([layer], layout), layout)
+            for indices in (kept, kept.astype(np.int64)):
+                for values in (exact, exact.astype(np.float32)):
+                    layer = LayerSelection("layer", (entries,), indices, values)
+                    decode(encode([layer], layout), layout)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cwmp.selectors.base import Selector
 from cwmp.selectors.kernel_rule import KernelRule, ResidualLostError
 from cwmp.selectors.updates import AnyUpdate, as_array
 from cwmp.wire.values import as_sent
-from profiler.errors import InputError, LayerMismatchError, UpdateError
+from profiler.errors import BudgetError, InputError, LayerMismatchError, UpdateError
 
 SentValues = Callable[[LayerSelection], NDArray[Any]]
 """What receivers read of a layer's kept values, aligned with its indices; shape (k,)."""
@@ -84,7 +84,8 @@ class ErrorFeedback:
     ) -> Selection:
         """Select from residual + *update* and keep the rest for the next round.
 
-        Whatever is raised, the residual is what it was before the call (but see *check*).
+        Whatever of these is raised, the residual is what it was before the call (but see
+        *check*); an interrupt or a lack of memory in the middle of a pass makes it forgotten.
 
         Args:
             update: layer name -> numpy array or torch tensor; it is not changed.
@@ -121,6 +122,11 @@ class ErrorFeedback:
                 update, self._residual, budget_j, norm=self._norm, check=self.check
             )
         except ResidualLostError:
+            self.reset()
+            raise
+        except (BudgetError, LayerMismatchError, UpdateError):
+            raise
+        except BaseException:  # an interrupt or no memory, with the update added or half added
             self.reset()
             raise
         if selection is not None:

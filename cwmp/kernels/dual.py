@@ -86,8 +86,10 @@ def minimise_dual(curves: list[Curve], message_j: float, budget_j: float) -> Dua
     """
 
     def fits(counts: Integers) -> bool:
-        spent = [float(curve.energy_j[k]) for curve, k in zip(curves, counts, strict=True)]
-        return message_j + sum(spent) <= budget_j
+        spent_j = 0.0
+        for curve, k in zip(curves, counts, strict=True):
+            spent_j += float(curve.energy_j[k])
+        return message_j + spent_j <= budget_j
 
     everything = _best_counts(0.0, curves)
     if fits(everything):

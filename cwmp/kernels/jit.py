@@ -29,7 +29,11 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     What is on disk is used only as long as no source it was made from has changed: numba itself
     looks at the file of the function alone, not of those that it calls.
     """
-    kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written: compiled anew in each process
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
     stored = kernel._cache._cache_file
     stored._source_stamp = (stored._source_stamp, sources_digest(Path(inspect.getfile(function))))
     return kernel  # type: ignore[no-any-return]

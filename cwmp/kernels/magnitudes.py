@@ -30,7 +30,7 @@ def threshold_bits(score: float, weights: Floats) -> Bits:
     view = value.view(np.uint32)
     for layer in range(weights.size):
         weight = weights[layer]
-        if not np.isfinite(weight):
+        if not np.isfinite(weight) or np.isnan(score):
             bits[layer] = ALL_BITS
             continue
         target = score * weight

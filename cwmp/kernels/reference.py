@@ -85,5 +85,7 @@ def energy_of(counts: Integers, costs: SelectionCosts) -> float:
     """``costs.energy_j(counts)``, the same number bit for bit, looked up."""
     if not counts.any():
         return 0.0
-    spent = [float(table[k]) for table, k in zip(costs.tables, counts, strict=True)]
-    return costs.message_j + sum(spent)
+    spent_j = 0.0  # one by one: sum() compensates from Python 3.12 on
+    for table, k in zip(costs.tables, counts, strict=True):
+        spent_j += float(table[k])
+    return costs.message_j + spent_j

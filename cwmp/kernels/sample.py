@@ -246,8 +246,9 @@ def _keys(sources: Sources, lines: Lines, count: int, weights: Floats, crude: fl
         while lanes != 0:
             if lanes & 1:
                 score[0] = np.float64(abs(values[lane])) / weights[layer]
-                keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
-                found += 1
+                if np.isfinite(score[0]):  # the pass will find what is not
+                    keys[found] = (bits[0] >> _NUMBER_BITS << _NUMBER_BITS) | line
+                    found += 1
             lanes >>= 1
             lane += 1
     return keys[:found]

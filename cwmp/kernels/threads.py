@@ -14,6 +14,7 @@ from typing import Any
 
 MOST_THREADS = 16
 _SMALL = 2**19
+_NAP_S = 1.0
 
 Task = Callable[[], Any]
 
@@ -34,28 +35,39 @@ def in_parallel(tasks: list[Task]) -> list[Any]:
     """The results of *tasks*, in order; the first runs on this thread, the others beside it.
 
     Raises:
-        Exception: the first that a task raised, once all have ended.
+        BaseException: the first that a task raised, or an interrupt of the waiting, once all
+            tasks have ended: they write to memory that the caller may let go.
     """
     if len(tasks) == 1:
         return [tasks[0]()]
     jobs = [_Job(task) for task in tasks]
+    queue = _inbox(len(jobs) - 1)
+    interrupt: BaseException | None = None
     for job in jobs[1:]:
-        _inbox().put(job)
-    jobs[0].run()
-    for job in jobs:  # all of them: they write to memory that the caller may let go
-        job.wait()
+        if queue is not None:
+            queue.put(job)
+    for job in jobs if queue is None else jobs[:1]:
+        try:
+            job.run()
+        except BaseException as error:
+            interrupt = error
+    for job in jobs[1:] if queue is not None else []:
+        interrupt = job.wait() or interrupt
+    if interrupt is not None:
+        raise interrupt
     return [job.result() for job in jobs]
 
 
 class _Job:
-    """A task, run once, and a lock that opens when it has ended."""
+    """A task, run once. The lock only wakes who waits; the flag says whether it has ended."""
 
-    __slots__ = ("_done", "_error", "_task", "_value")
+    __slots__ = ("_ended", "_error", "_task", "_value", "_wake")
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._done = Lock()
-        self._done.acquire()
+        self._wake = Lock()
+        self._wake.acquire()
+        self._ended = False
         self._error: BaseException | None = None
         self._value: Any = None
 
@@ -65,21 +77,18 @@ class _Job:
         except BaseException as error:  # handed to the thread that waits
             self._error = error
         finally:
-            self._done.release()
+            self._ended = True
+            self._wake.release()
 
-    def wait(self) -> None:
-        """Until the task has ended; an interrupt meanwhile is raised once it has."""
+    def wait(self) -> BaseException | None:
+        """Until the task has ended; an interrupt meanwhile is returned."""
         interrupt = None
-        while True:
+        while not self._ended:
             try:
-                self._done.acquire()
+                self._wake.acquire(timeout=_NAP_S)
             except BaseException as error:  # the task goes on and must be waited for
                 interrupt = error
-                continue
-            self._done.release()
-            break
-        if interrupt is not None:
-            raise interrupt
+        return interrupt
 
     def result(self) -> Any:
         if self._error is not None:
@@ -87,19 +96,22 @@ class _Job:
         return self._value
 
 
-_jobs: SimpleQueue[_Job] | None = None
+_jobs: SimpleQueue[_Job] = SimpleQueue()
+_workers = 0
 _starting = Lock()
 
 
-def _inbox() -> SimpleQueue[_Job]:
-    """The queue that the workers read; they start when it is first used."""
-    global _jobs
+def _inbox(wanted: int) -> SimpleQueue[_Job] | None:
+    """What the workers read, *wanted* of them if they can be had; ``None`` without any."""
+    global _workers
     with _starting:
-        if _jobs is None:
-            _jobs = SimpleQueue()
-            for number in range(MOST_THREADS):
-                Thread(target=_work, args=(_jobs,), name=f"cwmp-{number}", daemon=True).start()
-        return _jobs
+        while _workers < min(wanted, MOST_THREADS):
+            try:
+                Thread(target=_work, args=(_jobs,), name=f"cwmp-{_workers}", daemon=True).start()
+            except RuntimeError:  # no more threads for this process
+                break
+            _workers += 1
+        return _jobs if _workers else None
 
 
 def _work(jobs: SimpleQueue[_Job]) -> None:
@@ -108,8 +120,8 @@ def _work(jobs: SimpleQueue[_Job]) -> None:
 
 
 def _forget() -> None:
-    global _jobs, _starting
-    _jobs, _starting = None, Lock()
+    global _jobs, _workers, _starting
+    _jobs, _workers, _starting = SimpleQueue(), 0, Lock()
 
 
 os.register_at_fork(after_in_child=_forget)

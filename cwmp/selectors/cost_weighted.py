@@ -22,6 +22,9 @@ from cwmp.selectors.prefix import best_of, select_prefix
 from cwmp.selectors.reading import Reading
 from cwmp.selectors.reference import TIGHT, ReferenceCostWeighted
 
+_LEAST_WEIGHT = 1e-260
+"""Below it |g| / w can overflow; such costs take the reference path."""
+
 
 class CostWeighted(KernelRule):
     """Keep the entries of highest score |g|^p / c^q; zeros are not sent.
@@ -71,6 +74,7 @@ class CostWeighted(KernelRule):
         self.q = q
         marginal_j = np.array([layer.marginal_j for layer in self.costs.layers])
         self._weights = layer_weights(marginal_j, p, q)
+        self._ranks_in_float64 = bool(self._weights.min() > _LEAST_WEIGHT)
 
     def __repr__(self) -> str:
         return f"CostWeighted(p={self.p:g}, q={self.q:g}, threads={self.threads})"

@@ -139,6 +139,7 @@ class SelectionCosts:
             raise InputError("costs of a model without layers")
         if not (np.isfinite(self.message_j) and self.message_j >= 0):
             raise InputError(f"a message costs {self.message_j} J; it must be a number, 0 or more")
+        object.__setattr__(self, "message_j", float(self.message_j))
 
     @classmethod
     def from_cost_file(
@@ -226,8 +227,10 @@ class SelectionCosts:
     @cached_property
     def dense_j(self) -> float:
         """Joules of sending and applying every layer whole: what a budget of 100 % means."""
-        spent = [float(x.form_j(x.parameters, x.whole_form)) for x in self.layers]
-        return self.message_j + sum(spent)
+        spent_j = 0.0  # one by one, as in energy_j
+        for layer in self.layers:
+            spent_j += float(layer.form_j(layer.parameters, layer.whole_form))
+        return self.message_j + spent_j
 
     @cached_property
     def cheapest_j(self) -> float:

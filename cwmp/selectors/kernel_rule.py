@@ -18,7 +18,7 @@ from cwmp.selectors.device import DeviceSearch
 from cwmp.selectors.device_reading import SMALL, DeviceReading, on_host, tensors_on_device
 from cwmp.selectors.reading import Reading, read_in_place
 from cwmp.selectors.search import Search
-from cwmp.selectors.updates import AnyUpdate
+from cwmp.selectors.updates import AnyUpdate, as_joules
 from profiler.errors import UpdateError
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -38,6 +38,7 @@ class KernelRule(ABC):
 
     _device_kind: str | None = "cuda"
     _small = SMALL
+    _ranks_in_float64 = True
 
     def __init__(self, costs: SelectionCosts, threads: int | None) -> None:
         self.costs = costs
@@ -48,9 +49,10 @@ class KernelRule(ABC):
         self, update: AnyUpdate, budget_j: float, *, generator: np.random.Generator | None = None
     ) -> Selection:
         """See `cwmp.selectors.base.Selector.select`; *generator* is not used."""
+        budget_j = as_joules(budget_j)
         search = self._search
         reading = self._on_device(update) or read_in_place(update, search.names, search.shapes)
-        if reading is None:
+        if reading is None or not self._ranks_in_float64:
             return self._reference.select(update, budget_j)
         self.costs.check_budget(budget_j)
         return self._choose(reading, budget_j)
@@ -82,8 +84,9 @@ class KernelRule(ABC):
             ResidualLostError: without *check*, an update that holds NaN or inf.
         """
         search = self._search
+        budget_j = as_joules(budget_j)
         reading = read_in_place(update, search.names, search.shapes, residual)
-        if reading is None:
+        if reading is None or not self._ranks_in_float64:
             return None
         self.costs.check_budget(budget_j)
         if not np.isfinite(search.affordable(np.ones(len(search.names)), budget_j)).all():

@@ -15,6 +15,8 @@ from profiler.errors import BudgetError
 
 _NOISE = 1e-12
 _EPSILON = float(np.finfo(np.float64).eps)
+_ULPS = 4 * _EPSILON
+"""What adding up joules beside a large message charge can lose, of the budget."""
 
 
 def select_prefix(
@@ -76,7 +78,7 @@ def _certified(
     rounding = 1 + (selection.entries + 64) * _EPSILON
     return replace(
         selection,
-        bound=(reached + price * max(budget_j - spent_j, 0.0)) * rounding,
+        bound=(reached + price * (max(budget_j - spent_j, 0.0) + _ULPS * budget_j)) * rounding,
         price=price,
         reached=reached if power == 1 else None,
     )

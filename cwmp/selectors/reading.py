@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cwmp.kernels.scan import BFLOAT16, FLOAT16, FLOAT32, Sources
 from cwmp.selectors.updates import AnyUpdate, as_array, check_names, check_shape, check_values
 
+_SUBNORMAL = np.float32(1e-45)
 _NUMPY_KINDS = {np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16}
 TORCH_KINDS = {"torch.float32": FLOAT32, "torch.float16": FLOAT16, "torch.bfloat16": BFLOAT16}
 
@@ -71,12 +72,15 @@ def read_in_place(
     """Find the layers of *update*; what is not contiguous or not on the CPU is copied.
 
     Returns:
-        ``None`` where a layer is float64, which the kernels do not read.
+        ``None`` for what the kernels do not read: float64, and anything while this thread takes
+        subnormal numbers for zero (`torch.set_flush_denormal`).
 
     Raises:
         LayerMismatchError: a layer is missing, unknown, or of another shape.
         UpdateError: a layer without entries, or of a type that is not a float.
     """
+    if _flushes_subnormals():
+        return None
     check_names(update, names)
     address = np.empty(len(names), dtype=np.int64)
     kind = np.empty(len(names), dtype=np.int8)
@@ -96,6 +100,10 @@ def read_in_place(
         holders.append(holder)
     kept = () if residual is None else tuple(residual[name] for name in names)
     return Reading(Sources(address, kind, old), tuple(holders), kept)
+
+
+def _flushes_subnormals() -> bool:
+    return bool(_SUBNORMAL * np.float32(1.0) == 0)
 
 
 def _locate(value: Any) -> tuple[Any, int, int] | None:

@@ -14,6 +14,7 @@ from cwmp.kernels.magnitudes import ALL_BITS, Bits, Floats, threshold_bits
 from cwmp.kernels.sample import TIE_WIDTH, Bracket, Lines, bracket, lines_of
 from cwmp.kernels.scan import (
     Candidates,
+    Integers,
     Scratch,
     Sources,
     Wanted,
@@ -27,6 +28,7 @@ from cwmp.kernels.ties import cut_among_ties
 from cwmp.selection import LayerSelection, Selection
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.selectors.reading import Reading
+from profiler.errors import UpdateError
 
 _WIDER = 0.6
 
@@ -97,6 +99,7 @@ class Search:
             cut = cut or longest_prefix(done.found, done.found, *budget)
             if cut is None and score == 0:
                 counts = per_layer(done.found, done.found.count, low.size).astype(np.int64)
+                self._must_fit(counts, budget_j)
                 cut = Cut(low, np.zeros_like(counts), counts, done.found.count)
             if cut is not None:
                 return done, cut
@@ -139,6 +142,7 @@ class Search:
         )
         if found.largest.max() >= INFINITY_BITS:
             reading.check_finite(self.names)
+            reading.summed().check_finite(self.names)
         total = per_layer(found, found.squares, self.table.parameters.size)
         return Pass(reading.summed(), found, total)
 
@@ -209,6 +213,8 @@ class Search:
                 layers.append(LayerSelection(name, shape, kept.index[part], values))
                 captured += float(kept.captured[number])
         counts = np.where(dense, self.table.parameters, cut.counts)
+        if budget_j > 0:  # price mode has none
+            self._must_fit(np.where(dense, counts, np.diff(kept.ends)), budget_j)
         return Selection(
             layers=tuple(layers),
             energy_j=message_energy(self.table, self.costs.message_j, counts),
@@ -218,3 +224,11 @@ class Search:
             bound=bound,
             price=price,
         )
+
+    def _must_fit(self, counts: Integers, budget_j: float) -> None:
+        """Raise rather than spend more than the budget, whatever went wrong before."""
+        if message_energy(self.table, self.costs.message_j, counts) > budget_j:
+            raise UpdateError(
+                "the entries of this update cannot be told apart by score, so that no selection "
+                "within the budget was found: rescale it, or bring the costs closer together"
+            )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwmp.selectors.costs import SelectionCosts
-from profiler.errors import LayerMismatchError, UpdateError
+from profiler.errors import BudgetError, LayerMismatchError, UpdateError
 
 AnyUpdate = Mapping[str, Any]
 """Layer name -> numpy array or torch tensor of the layer's shape, in any order."""
@@ -66,6 +66,21 @@ def sum_of_squares(values: NDArray[Any]) -> float:
     """Sum of g^2 in float64, infinite where that overflows."""
     with np.errstate(over="ignore"):
         return float(np.sum(np.square(values, dtype=np.float64)))
+
+
+def as_joules(budget_j: Any) -> float:
+    """*budget_j* as a Python float: kernels are compiled for no other kind of number.
+
+    Raises:
+        BudgetError: it is not a number.
+    """
+    try:
+        return float(budget_j)
+    except (TypeError, ValueError) as error:
+        raise BudgetError(
+            f"the budget is {budget_j!r}; it must be a number of joules, such as "
+            'Budget.parse("5%").joules(costs.dense_j)'
+        ) from error
 
 
 def check_names(update: AnyUpdate, names: Sequence[str]) -> None:
