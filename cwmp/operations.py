@@ -274,7 +274,8 @@ def message_operations(
 ) -> list[Operation]:
     """Those of `MESSAGE_OPERATIONS` that *names* holds, for the payloads of *model*.
 
-    Its floating-point buffers go with every payload.
+    Its floating-point buffers go with every payload. The kernels they run on are compiled here,
+    once a machine, or loaded, so that no session's time is spent on it.
 
     Raises:
         InputError: densities that cannot be used, or a *peer* that does not answer.
@@ -292,7 +293,22 @@ def message_operations(
         chosen.append(SendOperation(payload_sizes(encoder), peer))
     if "select" in names:
         chosen.append(SelectOperation(layers, densities))
+    for operation in chosen:
+        _load_kernels(operation)
     return chosen
+
+
+def _load_kernels(operation: Operation) -> None:
+    """Run a cell of each pattern once: what has to be compiled first is not part of a session."""
+    if operation.name == "send":
+        return
+    first = {cell.pattern: cell for cell in reversed(operation.cells())}
+    for cell in first.values():
+        workload = operation.prepare(cell, 0)
+        try:
+            workload.run(1)
+        finally:
+            workload.close()
 
 
 def payload_sizes(encoder: EncodeOperation) -> tuple[int, ...]:
