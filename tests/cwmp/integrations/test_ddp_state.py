@@ -120,7 +120,7 @@ def test_a_checkpoint_is_read_without_unpickling(tmp_path: Path) -> None:
     model = _model()
     state, _ = _after_a_step(model)
     torch.save({"model": model.state_dict(), "cwmp": state.state_dict()}, tmp_path / "rank0.pt")
-    saved = torch.load(tmp_path / "rank0.pt")["cwmp"]
+    saved = torch.load(tmp_path / "rank0.pt", weights_only=True)["cwmp"]
     assert all(isinstance(residual, Tensor) for residual in saved["residual"].values())
     arrays = {name: residual.numpy() for name, residual in saved["residual"].items()}
     for residual in (saved["residual"], arrays):
