@@ -19,7 +19,8 @@ from cwmp.kernels.menus import (
     spent,
     take,
 )
-from cwmp.kernels.reference import Floats, Integers
+from cwmp.kernels.reference import Integers
+from cwmp.kernels.trade import undominated
 
 _ROUNDS = 8
 _TOGGLES = 24
@@ -128,7 +129,7 @@ def _trade(
                     number += 1
         if number == 0:
             return
-        picked = _undominated(grown, number)
+        picked = undominated(grown, number)
         if picked.size > width:
             picked = picked[np.argsort(grown[2][picked], kind="mergesort")[:width]]
         count = picked.size
@@ -165,16 +166,3 @@ def _near(menus: Menus, layer: int, price: float, best: float, gap: float, windo
             found[size] = option
             size += 1
     return found[:size]
-
-
-@compiled
-def _undominated(grown: Floats, number: int) -> Integers:
-    """The columns that capture more than every column that spends no more; by joules."""
-    order = np.argsort(grown[0, :number], kind="mergesort")
-    picked, kept, most = np.empty(number, np.int64), 0, -np.inf
-    for one in order:
-        if grown[1, one] > most:
-            most = grown[1, one]
-            picked[kept] = one
-            kept += 1
-    return picked[:kept]

@@ -14,6 +14,7 @@ from cwmp.kernels import simd
 from cwmp.kernels.costed_places import Place, bin_scores
 from cwmp.kernels.costed_scan import Costed, Room
 from cwmp.kernels.jit import compiled
+from cwmp.kernels.keep import Kept
 from cwmp.kernels.magnitudes import NO_BITS, Bits, Floats
 from cwmp.kernels.scan import Floats32, Integers, runs_of
 from cwmp.kernels.threads import in_parallel
@@ -54,23 +55,6 @@ class Crossing:
     spent: int
     number: int = -1
     next: Place | None = None
-
-
-@dataclass(frozen=True)
-class CostedKept:
-    """The entries that are kept, layer after layer.
-
-    Attributes:
-        index: positions in their layers, ascending within each; shape (K,).
-        value: float32; shape (K,).
-        ends: where each layer's entries end, and 0 before; shape (L + 1,).
-        captured: sum of g^2 of each layer's; shape (L,).
-    """
-
-    index: NDArray[np.int32]
-    value: Floats32
-    ends: Integers
-    captured: Floats
 
 
 def crossing(found: Costed, budget: int) -> Crossing:
@@ -115,7 +99,7 @@ def _within(found: Costed, place: int) -> Doubtful:
     return Doubtful(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def collect(found: Costed, end: Crossing, threads: int = 1) -> CostedKept:
+def collect(found: Costed, end: Crossing, threads: int = 1) -> Kept:
     """The candidates before the entry at *end*; all of them where there is none."""
     counts = found.count.copy()
     if end.next is not None:
@@ -141,7 +125,7 @@ def collect(found: Costed, end: Crossing, threads: int = 1) -> CostedKept:
     ends = np.zeros(layers + 1, dtype=np.int64)
     ends[1:] = offsets[np.searchsorted(layer, np.arange(layers), side="right")]
     captured = np.bincount(layer, weights=squares, minlength=layers)
-    return CostedKept(index, value, ends, captured)
+    return Kept(index, value, ends, captured)
 
 
 @compiled

@@ -13,6 +13,7 @@ from cwmp.kernels.costed_places import weight_of
 from cwmp.kernels.costed_reading import CostSources, read_line
 from cwmp.kernels.jit import compiled
 from cwmp.kernels.magnitudes import Bits, Floats
+from cwmp.kernels.radix import falling
 from cwmp.kernels.sample import Lines, scale_of
 from cwmp.kernels.scan import FLOAT32, Floats32, Integers, Sources
 from cwmp.kernels.threads import in_parallel
@@ -23,8 +24,6 @@ NUMBER_BITS = 24
 
 _LINE = LANES
 _AHEAD = 24
-_DIGIT_BITS = 11
-_INSERTION = 64
 _FIRST_ROOM = 2**13
 _ALONE = 2**10
 
@@ -148,7 +147,7 @@ def _fetch(sources: Sources, costs: CostSources, lines: Lines, line: int) -> Non
 @compiled
 def _in_order(keys: Integers, bits: Bits) -> Integers:
     """*keys* by falling score; equal ones by falling |g|, and then as they came."""
-    keys = _falling(keys)
+    keys = falling(keys, NUMBER_BITS)
     begin = 0
     while begin < keys.size:
         end = begin + 1
@@ -161,40 +160,8 @@ def _in_order(keys: Integers, bits: Bits) -> Integers:
             for place in range(run.size):
                 number = run[place] & mask
                 own[place] = (np.int64(bits[number]) << NUMBER_BITS) | number
-            own = _falling(own)
+            own = falling(own, NUMBER_BITS)
             for place in range(run.size):
                 run[place] = (run[place] & ~mask) | (own[place] & mask)
         begin = end
-    return keys
-
-
-@compiled
-def _falling(keys: Integers) -> Integers:
-    """*keys* by what stands above their number, falling; equal ones stay as they came."""
-    if keys.size < 2:
-        return keys
-    least, most = keys.min() >> NUMBER_BITS, keys.max() >> NUMBER_BITS
-    if keys.size <= _INSERTION:
-        for place in range(1, keys.size):
-            key, at = keys[place], place
-            while at > 0 and keys[at - 1] >> NUMBER_BITS < key >> NUMBER_BITS:
-                keys[at] = keys[at - 1]
-                at -= 1
-            keys[at] = key
-        return keys
-    other = np.empty_like(keys)
-    digits = 1 << _DIGIT_BITS
-    shift = 0
-    while (most - least) >> shift > 0:
-        ends = np.zeros(digits + 1, dtype=np.int64)
-        for key in keys:
-            ends[(((most - (key >> NUMBER_BITS)) >> shift) & (digits - 1)) + 1] += 1
-        for digit in range(digits):
-            ends[digit + 1] += ends[digit]
-        for key in keys:
-            digit = ((most - (key >> NUMBER_BITS)) >> shift) & (digits - 1)
-            other[ends[digit]] = key
-            ends[digit] += 1
-        keys, other = other, keys
-        shift += _DIGIT_BITS
     return keys

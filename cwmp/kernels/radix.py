@@ -10,6 +10,7 @@ from cwmp.kernels.reference import Integers
 
 _DIGIT_BITS = 11
 _FEW = 512
+_INSERTION = 64
 
 
 @compiled
@@ -18,7 +19,13 @@ def falling(keys: Integers, ignored: int) -> Integers:
 
     The array passed in is scratch afterwards.
     """
-    if keys.size < 2:
+    if keys.size <= _INSERTION:
+        for place in range(1, keys.size):
+            key, at = keys[place], place
+            while at > 0 and keys[at - 1] >> ignored < key >> ignored:
+                keys[at] = keys[at - 1]
+                at -= 1
+            keys[at] = key
         return keys
     least, most = keys.min() >> ignored, keys.max() >> ignored
     other = np.empty_like(keys)

@@ -70,7 +70,7 @@ def trade(
                     number += 1
         if number == 0:
             return
-        picked = _undominated(grown, number)
+        picked = undominated(grown, number)
         if picked.size > width:
             picked = picked[np.argsort(grown[2][picked], kind="mergesort")[:width]]
             picked = picked[np.argsort(grown[0][picked], kind="mergesort")]
@@ -113,7 +113,7 @@ def _windows(
 
 
 @compiled
-def _undominated(grown: Floats, number: int) -> Integers:
+def undominated(grown: Floats, number: int) -> Integers:
     """The columns that capture more than every column that spends no more; by joules."""
     order = np.argsort(grown[0, :number], kind="mergesort")
     picked, kept, best = np.empty(number, np.int64), 0, -np.inf

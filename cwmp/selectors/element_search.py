@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from cwmp.kernels.costed_crossing import CostedKept, Crossing, collect, crossing
+from cwmp.kernels.costed_crossing import Crossing, collect, crossing
 from cwmp.kernels.costed_draw import by_position
 from cwmp.kernels.costed_places import Place
 from cwmp.kernels.costed_reading import CostSources
 from cwmp.kernels.costed_refine import refined
 from cwmp.kernels.costed_sample import Bracket, costed_bracket
 from cwmp.kernels.costed_scan import CostedScratch, scan_costed
+from cwmp.kernels.keep import Kept
 from cwmp.kernels.sample import lines_of
 from cwmp.kernels.scan import chunks_of
 from cwmp.kernels.simd import INFINITY_BITS
@@ -36,7 +37,7 @@ class Prefix:
         total: sum of g^2 over the update.
     """
 
-    kept: CostedKept
+    kept: Kept
     spent: int
     following: Place | None
     total: float

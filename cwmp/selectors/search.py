@@ -96,13 +96,16 @@ class Search:
             )
             cut = longest_prefix(done.found, band, *budget)
             done.found.memory.extend(band.memory)
-            cut = cut or longest_prefix(done.found, done.found, *budget)
-            if cut is None and score == 0:
+            if cut is None:
                 counts = per_layer(done.found, done.found.count, low.size).astype(np.int64)
-                self._must_fit(counts, budget_j)
-                cut = Cut(low, np.zeros_like(counts), counts, done.found.count)
+                if not self._fits(counts, budget_j):  # what scores more than the band does not
+                    cut = longest_prefix(done.found, done.found, *budget)
+                elif score == 0:
+                    cut = Cut(low, np.zeros_like(counts), counts, done.found.count)
             if cut is not None:
                 return done, cut
+            if score == 0:
+                self._must_fit(counts, budget_j)
             self.release(done)
             reading = done.reading
             score = score * _WIDER if score > guess.low * _WIDER**3 else 0.0
@@ -225,9 +228,12 @@ class Search:
             price=price,
         )
 
+    def _fits(self, counts: Integers, budget_j: float) -> bool:
+        return message_energy(self.table, self.costs.message_j, counts) <= budget_j
+
     def _must_fit(self, counts: Integers, budget_j: float) -> None:
         """Raise rather than spend more than the budget, whatever went wrong before."""
-        if message_energy(self.table, self.costs.message_j, counts) > budget_j:
+        if not self._fits(counts, budget_j):
             raise UpdateError(
                 "the entries of this update cannot be told apart by score, so that no selection "
                 "within the budget was found: rescale it, or bring the costs closer together"
