@@ -35,6 +35,23 @@ class Rail:
 
 
 @dataclass(frozen=True, slots=True)
+class Systematic:
+    """An error that no repetition averages out and no difference cancels: a counter's gain.
+
+    Attributes:
+        relative: half-width as a share of the energy; 0.05 is +- 5 %.
+        cause: what it comes from, in a few words, with its source.
+    """
+
+    relative: float
+    cause: str
+
+    def __post_init__(self) -> None:
+        if not (0 < self.relative < float("inf") and self.cause):
+            raise InputError(f"a systematic term needs a positive share and a cause, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
 class MeterInfo:
     """What a meter is, fixed from opening to closing.
 
@@ -50,6 +67,11 @@ class MeterInfo:
         covers: where work must run to show in these joules: ``cpu`` (processors, memory, a
             whole machine) or ``gpu`` (those boards alone). Work that runs elsewhere leaves
             only the rest of an idle device here, so its joules must not be taken from this meter.
+        lag_s: how old the content of a counter's newest step may be: a sensor that shows the mean
+            of the last second lags by one. A window's quiet is longer by that much.
+        scope: what the joules include or leave out, one sentence each ("the carrier board is
+            outside these rails").
+        systematic: errors beside the interval; they add up linearly, see `systematic_share`.
     """
 
     name: str
@@ -60,6 +82,14 @@ class MeterInfo:
     assumptions: tuple[str, ...] = ()
     max_read_gap_s: float | None = None
     covers: Covers = "cpu"
+    lag_s: float = 0.0
+    scope: tuple[str, ...] = ()
+    systematic: tuple[Systematic, ...] = ()
+
+    @property
+    def systematic_share(self) -> float:
+        """The sum of `systematic`, as a share of the energy; 0 where nothing is known."""
+        return sum(term.relative for term in self.systematic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +100,14 @@ class Reading:
         losses: how often a counter has lost joules since opening (it was reset, or not read in
             time); the read that found out raised. `energy_between` subtracts only readings
             that agree in it.
+        variance_j2: by rail, the variance that sampling a power has put into `energy_j` since
+            opening; empty where a counter does the sum. See `sampling_variance_between`.
     """
 
     time_s: float
     energy_j: Mapping[str, float] = field(default_factory=dict)
     losses: int = 0
+    variance_j2: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -183,6 +216,14 @@ def energy_between(start: Reading, end: Reading, rails: Iterable[str]) -> float:
             raise InputError(f"rail {rail!r} is missing from a reading; it was not selected")
         total_j += end.energy_j[rail] - start.energy_j[rail]
     return total_j
+
+
+def sampling_variance_between(start: Reading, end: Reading, rails: Iterable[str]) -> float:
+    """J^2 that sampling a power adds to the variance of `energy_between`; 0 for counters."""
+    return sum(
+        max(end.variance_j2.get(rail, 0.0) - start.variance_j2.get(rail, 0.0), 0.0)
+        for rail in rails
+    )
 
 
 def choose_rails(available: Sequence[Rail], wanted: Sequence[str] | None) -> tuple[str, ...]:
