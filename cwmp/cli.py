@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("cwmp.commands.demo:demo", "Profile, fit and run CWMP here, in a few minutes."),
     **PROFILER_COMMANDS,
     "profile": ("cwmp.commands.profile:profile", "Measure a model's layers into a trace."),
+    "trace": ("cwmp.commands.trace:trace", "Make a trace of a session's journal."),
     "receive": ("cwmp.commands.receive:receive", "Drain payloads sent by a profiled machine."),
     "fit": ("cwmp.commands.fit:fit", "Fit a cost model to traces."),
     "predict": ("cwmp.commands.predict:predict", "Write costs for a model never profiled."),

@@ -1,8 +1,8 @@
 """What a running session has measured so far, safe against ``kill -9``.
 
 ``TRACE.journal`` is JSON lines: a header, then one line per sizing, plan, dropped read and
-block, each flushed to the disk before the next block begins. A line torn by a crash is
-dropped when the journal is opened again; every whole line counts.
+block, each flushed to the disk before the next block begins, and one for a session's end. A line
+torn by a crash is dropped when the journal is opened again; every whole line counts.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
 from profiler.files import read_bytes
 
 SCHEMA = "cwmp.journal"
 VERSION = 1
-Kind = Literal["sizing", "plan", "dropped", "block"]
-_KINDS = ("sizing", "plan", "dropped", "block")
+Kind = Literal["sizing", "plan", "dropped", "block", "end"]
+_KINDS = get_args(Kind)
 _NUMBERED = {"sizing": "cell", "block": "block"}
 
 
@@ -42,6 +42,7 @@ class Measured:
         plan: the blocks that the precision asks for, once the pilot is over.
         dropped: cause -> count.
         blocks: the records of the measured blocks, as they came.
+        end: how the session ended; ``None`` where it was killed, interrupted or still runs.
     """
 
     header: dict[str, Any]
@@ -49,6 +50,7 @@ class Measured:
     plan: dict[str, Any] | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
 
 
 class Journal:
@@ -102,6 +104,16 @@ class Journal:
             os.close(handle)
             raise
         return cls(path, handle), measured
+
+    @staticmethod
+    def read(path: Path) -> Measured:
+        """What a journal holds, a torn last line left out; nothing is locked or changed.
+
+        Raises:
+            InputFileError: it cannot be read.
+            FileFormatError: as `reopen`.
+        """
+        return _read(path)[0]
 
     def append(self, kind: Kind, record: Mapping[str, Any]) -> None:
         """Write one record and wait until the disk has it."""
@@ -201,6 +213,8 @@ def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:
             measured.plan = record
         elif kind == "dropped":
             measured.dropped[str(record["cause"])] += 1
+        elif kind == "end":
+            measured.end = record
         else:
             measured.blocks.append(record)
     return measured

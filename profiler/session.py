@@ -27,12 +27,13 @@ from profiler.progress import Report
 from profiler.stages import Session, Settings
 from profiler.subject import Subject
 from profiler.threads import thread_count, threads_for
-from profiler.trace import Trace
 from profiler.workloads import Operation, place_of_work
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from profiler.trace import Trace
 
 OPERATIONS = ("update", "train")
 """The operations that this package measures by itself; others are passed in as instances."""
@@ -215,7 +216,7 @@ def _begin(
         return None, found
     book = Journal.create(path, force=force)
     try:
-        book.begin({"identity": subject.identity(), "found": found})
+        book.begin(subject.header(found, max_time_s))
     except BaseException:
         book.close()
         path.unlink(missing_ok=True)

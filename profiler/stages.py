@@ -101,10 +101,12 @@ class Session:
             if not self._stage("pilot", order, 0, keep=FEWEST_PILOT_BLOCKS * cells):
                 self._remark("time-capped: --max-time ended the pilot early")
                 self._flag(dict.fromkeys(range(cells), "time-capped"))
+                self._end()
                 return
             self._wanted = self.found.wanted(self.settings.precision).tolist()
             self._write("plan", {"wanted": self._wanted})
         self._main(np.asarray(self._wanted, dtype=np.int64))
+        self._end()
 
     @property
     def blocks(self) -> list[BlockRecord]:
@@ -276,6 +278,12 @@ class Session:
     def _write(self, kind: Kind, record: dict[str, Any]) -> None:
         if self._journal is not None:
             self._journal.append(kind, record)
+
+    def _end(self) -> None:
+        """Say in the journal that this is all: what a trace made of it cannot find by itself."""
+        flags = [[position, flag] for position, flag in self.cell_flags.items()]
+        limit_s = self.settings.max_time_s
+        self._write("end", {"flags": flags, "remarks": self.remarks, "max_time_s": limit_s})
 
     def _tell(self, stage: Stage, done: int, planned: int, position: int, left_s: float) -> None:
         if self._report is not None:

@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from profiler.errors import InputError
-
-
-def t_quantile(probability: float, degrees: float) -> float:
-    """The *probability* quantile of Student's t with *degrees* of freedom."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, probability))
+from profiler.student import t_quantile as t_quantile
 
 
 def edge_standard_error_j(power_w: float, period_s: float) -> float:

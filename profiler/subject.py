@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from profiler.design import PILOT_BLOCKS
+from profiler.errors import MissingExtraError
 from profiler.layers import LayerInfo
 from profiler.meters.base import MeterInfo
 from profiler.operations import shared_layers
 from profiler.records import block_table
 from profiler.stages import Session
-from profiler.trace import LayerRecord, Trace, TraceMetadata
 from profiler.workloads import Cell, Operation
+
+if TYPE_CHECKING:
+    from profiler.trace import Trace
+
+_NO_TRACE = (
+    "a trace needs {}, which is not installed here; 'cwmp trace JOURNAL -o TRACE' makes one of "
+    "the session's journal on a machine that has it"
+)
 
 
 @dataclass(frozen=True)
@@ -57,54 +65,82 @@ class Subject:
             "design": [[c.operation, c.layer, c.k, c.pattern] for c in self.cells],
         }
 
-    def trace(
-        self, session: Session, found: dict[str, Any], max_time_s: float | None, *remarks: str
-    ) -> Trace:
-        """The trace of what *session* has measured so far."""
+    def header(self, found: dict[str, Any], max_time_s: float | None) -> dict[str, Any]:
+        """The first line of the session's journal: enough to resume it, and to make its trace."""
+        return {
+            "identity": self.identity(),
+            "found": found,
+            "metadata": self.metadata(found, max_time_s),
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+
+    def metadata(self, found: dict[str, Any], max_time_s: float | None) -> dict[str, Any]:
+        """What the trace's metadata says before anything is measured; see `TraceMetadata`."""
         info = self.info
         stands = shared_layers(self.layers)
-        metadata = TraceMetadata(
-            created_utc=found["created_utc"],
-            model=self.model,
-            layers=tuple(
-                LayerRecord(
-                    name=layer.name,
-                    kind=layer.kind,
-                    shape=layer.shape,
-                    dtype=layer.dtype,
-                    measured_as=stands[layer.name],
-                )
+        return {
+            "created_utc": found["created_utc"],
+            "model": self.model,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "dtype": layer.dtype,
+                    "measured_as": stands[layer.name],
+                }
                 for layer in self.layers
-            ),
-            device=info.device,
-            meter=info.name,
-            origin=info.origin,
-            assumptions=info.assumptions,
-            scope=tuple(s for op in self.operations for s in getattr(op, "scope", ())),
-            implementations={
+            ],
+            "device": info.device,
+            "meter": info.name,
+            "origin": info.origin,
+            "assumptions": list(info.assumptions),
+            "scope": [s for op in self.operations for s in getattr(op, "scope", ())],
+            "implementations": {
                 op.name: getattr(op, "implementation", type(op).__qualname__)
                 for op in self.operations
             },
-            host=self.host,
-            software=self.software,
-            probe=found["probe"],
-            settings={
+            "host": self.host,
+            "software": self.software,
+            "probe": found["probe"],
+            "settings": {
                 **self.asked,
                 "max_time_s": max_time_s,
                 "window_s": found["window_s"],
                 "pilot_blocks": PILOT_BLOCKS,
                 "window": "from a random phase of the counter's step to the end of a quiet tail",
             },
-            seed=self.seed,
-            dropped=dict(session.dropped),
-            remarks=(*remarks, *session.remarks),
+            "seed": self.seed,
+        }
+
+    def trace(
+        self, session: Session, found: dict[str, Any], max_time_s: float | None, *remarks: str
+    ) -> Trace:
+        """The trace of what *session* has measured so far.
+
+        Raises:
+            MissingExtraError: pandas or pydantic is not installed.
+        """
+        try:
+            from profiler.trace import Trace, TraceMetadata
+        except ImportError as error:
+            raise MissingExtraError(_NO_TRACE.format(error.name)) from error
+        metadata = TraceMetadata.model_validate(
+            {
+                **self.metadata(found, max_time_s),
+                "dropped": dict(session.dropped),
+                "remarks": (*remarks, *session.remarks),
+            }
         )
-        table = block_table(
-            session.blocks,
-            self.cells,
-            info,
-            model=self.model,
-            period_s=found["probe"].get("period_s"),
-            cell_flags=session.cell_flags,
-        )
+        try:
+            table = block_table(
+                session.blocks,
+                self.cells,
+                self.info,
+                model=self.model,
+                period_s=found["probe"].get("period_s"),
+                cell_flags=session.cell_flags,
+            )
+        except ImportError as error:
+            raise MissingExtraError(_NO_TRACE.format(error.name)) from error
         return Trace(metadata, table)
