@@ -193,6 +193,8 @@ def _document(
         "origin": info.origin,
         "rails": list(info.selected),
         "assumptions": list(info.assumptions),
+        "scope": list(info.scope),
+        "systematic_terms": [asdict(term) for term in info.systematic],
         "probe": probed.as_dict(),
         **as_document(finished),
     }
@@ -216,7 +218,13 @@ def _print_measurement(
         "",
         f"meter: {info.name} ({info.device}), origin: {info.origin}, "
         f"rails: {' + '.join(info.selected)}",
+        *(f"scope: {sentence}" for sentence in info.scope),
         *(f"assumed: {sentence}" for sentence in info.assumptions),
+        *(
+            f"beside the interval: +- {100 * term.relative:.2g} % ({term.cause})"
+            for term in info.systematic
+        ),
+        *dict.fromkeys((*total.remarks, *(above.remarks if above else ()))),
         f"exit code of the command: {', '.join(str(code) for code in exit_codes)}",
     ]
     if total.basis == "edges":

@@ -2,8 +2,9 @@
 
 Before each repetition the machine rests, and that rest's power, not one taken once for all,
 is subtracted: d = E - P_rest T, in the run and in the quiet that ends it (see `window`). The
-interval is Student's over the repetitions; a single one has only the bound that the counter's
-steps give.
+interval is Student's over the repetitions, or where each resembles the one before a wider one
+(see `correlated`); a single one has only the bound that the counter's steps give. A meter's gain
+error is in neither: it is `WindowResult.systematic`, beside them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 from profiler.errors import InputError
@@ -32,17 +33,20 @@ class Estimate:
     Attributes:
         mean: over the repetitions.
         half_width: ``None`` where nothing bounds it.
-        basis: ``student`` over repetitions; ``edges``, the counter's steps alone, which says
+        basis: ``student`` over repetitions; ``fixed-b`` over repetitions of which each
+            resembles the one before; ``edges``, the counter's steps alone, which says
             nothing of how much one run differs from the next.
         n: repetitions.
         standard_deviation: between repetitions; ``None`` for one.
+        remarks: that repetitions look correlated, or that they drift.
     """
 
     mean: float
     half_width: float | None
-    basis: Literal["student", "edges"]
+    basis: Literal["student", "fixed-b", "edges"]
     n: int
     standard_deviation: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def as_document(repetitions: Sequence[Repetition]) -> dict[str, Any]:
     return {
         "energy_j": asdict(total_energy(repetitions)),
         "energy_above_rest_j": asdict(above) if above else None,
+        "systematic": repetitions[0].run.systematic,
         "duration_s": fmean(each.run.duration_s for each in repetitions),
         "repetitions": [
             {
@@ -166,8 +171,9 @@ def _estimate(values: Sequence[float], edge_error: float | None) -> Estimate:
     if n == 1:
         half = None if edge_error is None else _Z95 * edge_error
         return Estimate(values[0], half, "edges", 1)
-    from profiler.statistics import t_quantile
+    from profiler.correlated import interval_of_mean
 
-    deviation = stdev(values)
-    half = t_quantile(0.975, n - 1) * deviation / math.sqrt(n)
-    return Estimate(fmean(values), half, "student", n, deviation)
+    found = interval_of_mean(values)
+    return Estimate(
+        found.mean, found.half_width, found.basis, n, found.standard_deviation, found.remarks
+    )

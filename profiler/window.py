@@ -11,24 +11,32 @@ another such quiet, whose joules at rest are taken out::
 
     E = E(after the quiet) - E(start) - P_rest t_quiet
 
-Each quiet is lengthened by a random part of a step. Windows of one length would otherwise show
-one of two values, and a few of them often the same one: no scatter to estimate an error from.
+Each quiet is longer by what a sensor lags (`MeterInfo.lag_s`) and by a random part of a step.
+Windows of one length would otherwise show one of two values, and a few of them often the same
+one: no scatter to estimate an error from.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from profiler.alive import KeptAlive
 from profiler.errors import InputError
 from profiler.gauge import Gauge
-from profiler.meters.base import EnergyMeter, Origin, Reading, energy_between, first_reading
+from profiler.meters.base import (
+    EnergyMeter,
+    Origin,
+    Reading,
+    energy_between,
+    first_reading,
+    sampling_variance_between,
+)
 from profiler.probe import IDLE_SHARE, ProbeResult
 from profiler.statistics import edge_standard_error_j
 
@@ -44,11 +52,13 @@ class WindowResult:
         energy_j: the sum over the selected rails. It may fall below 0 by a few standard errors
             where the block was shorter than the counter's step.
         rail_energy_j: each rail by itself.
-        standard_error_j: of the sum, from where the edges fall in the counters' steps alone:
-            sqrt(sum_r (P_r tau_r)^2 / 6) with P_r the power at the edges, which is that at
-            rest where they lie in quiet, and the error of the joules taken out for the quiet.
-            ``None`` where the meter was not probed.
+        standard_error_j: of the sum, from the instrument alone: where the edges fall in the
+            counters' steps, sqrt(sum_r (P_r tau_r)^2 / 6) with P_r the power at the edges, which
+            is that at rest where they lie in quiet; the error of the joules taken out for the
+            quiet; and what sampling a power adds. ``None`` where the meter was not probed.
         quiet_s: seconds of quiet after the block whose joules at rest were taken out.
+        systematic: the meter's `systematic_share`: a gain error, +- so much of the energy, that
+            is in no standard error and that no repetition averages out; 0 where none is known.
     """
 
     name: str
@@ -58,6 +68,7 @@ class WindowResult:
     rail_energy_j: dict[str, float]
     standard_error_j: float | None
     quiet_s: float = 0.0
+    systematic: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for JSON."""
@@ -118,18 +129,20 @@ def meter_window(
             has run, but its joules are lost; an error of the block itself goes first.
     """
     window = Window(name)
-    gauge = _gauge(meter, probe)
+    gauge = gauge_of(meter, probe)
+    lag_s = meter.info.lag_s if probe is not None else 0.0
+    waits = gauge.stepped or lag_s > 0
 
     def fall_quiet() -> None:
-        sleep(gauge.tail_s + draw() * (gauge.period_s or 0.0))
+        sleep(gauge.tail_s + lag_s + draw() * (gauge.period_s or 0.0))
 
-    if gauge.stepped:
+    if waits:
         fall_quiet()
-    with _KeptAlive(meter) as kept_alive:
+    with KeptAlive(meter) as kept_alive:
         start = first_reading(meter)
         yield window
         done = end = meter.read()
-        if gauge.stepped:
+        if waits:
             fall_quiet()
             end = meter.read()
             done = end if resting else done
@@ -138,7 +151,7 @@ def meter_window(
     window._result = _result(name, meter, (start, done, end), probe, rest)
 
 
-def _gauge(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
+def gauge_of(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
     """What says how long a quiet must be, so that windows and blocks are metered alike."""
     if probe is None:
         return Gauge(meter)
@@ -158,12 +171,15 @@ def _result(
     rail_energy_j = {rail: energy_between(start, end, [rail]) for rail in meter.info.selected}
     error_j = None
     if probe is not None and quiet_s > 0:
-        power_w, error_w = _power_at_rest(meter, probe, rest)
+        power_w, error_w = power_at_rest(meter, probe, rest)
         for rail in rail_energy_j:
             rail_energy_j[rail] -= power_w[rail] * quiet_s
         error_j = math.hypot(edge_error_j(power_w, 1.0, probe), error_w * quiet_s)
     elif probe is not None:
         error_j = edge_error_j(rail_energy_j, duration_s, probe)
+    if error_j is not None:
+        sampled_j2 = sampling_variance_between(start, end, meter.info.selected)
+        error_j = math.hypot(error_j, math.sqrt(sampled_j2))
     return WindowResult(
         name=name,
         origin=meter.info.origin,
@@ -172,11 +188,12 @@ def _result(
         rail_energy_j=rail_energy_j,
         standard_error_j=error_j,
         quiet_s=quiet_s,
+        systematic=meter.info.systematic_share,
     )
 
 
-def _power_at_rest(
-    meter: EnergyMeter, probe: ProbeResult, rest: WindowResult | None
+def power_at_rest(
+    meter: EnergyMeter, probe: ProbeResult, rest: WindowResult | None = None
 ) -> tuple[dict[str, float], float]:
     """Watts at rest by rail, and the standard error of their sum from the counters' steps."""
     rails = meter.info.selected
@@ -204,32 +221,3 @@ def edge_error_j(
         if period_s is not None and duration_s > 0:
             variance_j2 += edge_standard_error_j(energy_j / duration_s, period_s) ** 2
     return math.sqrt(variance_j2)
-
-
-class _KeptAlive:
-    """Reads a wrapping meter four times in the time in which a second wrap could hide."""
-
-    def __init__(self, meter: EnergyMeter) -> None:
-        self.error: Exception | None = None
-        self._meter = meter
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cwmp-keep-alive", daemon=True)
-
-    def __enter__(self) -> _KeptAlive:
-        if self._meter.info.max_read_gap_s is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        gap_s = self._meter.info.max_read_gap_s
-        while gap_s is not None and not self._stop.wait(gap_s / 4):
-            try:
-                self._meter.read()
-            except Exception as error:  # raised again where the window ends
-                self.error = error
-                return
