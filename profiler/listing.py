@@ -41,15 +41,15 @@ def print_source(report: SourceReport, probed: ProbeResult | None, failure: str 
             ("cause", report.cause or "unknown"),
             ("remedy", report.remedy or "none known"),
         ):
-            _print_labelled(label, text)
+            print_labelled(label, text)
     else:
         click.secho(f"{report.source}: {report.device}, counts {report.unit}", bold=True)
         rows = [_row(rail, probed) for rail in report.rails]
         columns = ["rail", "counted", "period", "p99", "quantum", "at rest"]
         print_table("", columns, rows)
-        _print_labelled("path", report.path)
+        print_labelled("path", report.path)
         if failure:
-            _print_labelled("probe", f"failed: {failure}")
+            print_labelled("probe", f"failed: {failure}")
     click.echo()
 
 
@@ -66,7 +66,7 @@ def _row(rail: Rail, probed: ProbeResult | None) -> list[str]:
     return [rail.name, counted, period, p99, quantum, quantity(found.idle_power_w, "W")]
 
 
-def _print_labelled(label: str, text: str) -> None:
+def print_labelled(label: str, text: str) -> None:
     """``  label   text``, wrapped; further lines of *text* are commands and stay whole."""
     first, *commands = text.splitlines()
     width = max(shutil.get_terminal_size().columns, 40)
