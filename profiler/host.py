@@ -58,6 +58,12 @@ def cpu_model(cpuinfo: Path = _CPUINFO) -> str:
     return " ".join(match[1].split()) if match else platform.machine()
 
 
+def cpu_vendor(cpuinfo: Path = _CPUINFO) -> str | None:
+    """The processor's maker as it names itself (``GenuineIntel``, ``AuthenticAMD``), if it does."""
+    match = re.search(r"^vendor_id\s*:\s*(\S+)$", _text(cpuinfo) or "", re.M)
+    return match[1] if match else None
+
+
 def virtualisation(cpuinfo: Path = _CPUINFO) -> str | None:
     """The hypervisor this system runs on as far as it can be told, or ``None``.
 

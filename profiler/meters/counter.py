@@ -3,7 +3,8 @@
 Two things can go wrong between two reads of a counter that wraps: it wrapped more than
 once, or it was reset and only looks as if it had wrapped. Both are told from an honest wrap
 by the same bound, a power that no such rail reaches. Either loses the joules between those
-two reads and no others.
+two reads and no others. And a counter can stop: where its rail always draws something, one value
+seen for too long is no energy of 0.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class UnwrappedCounter:
         guard_power_w: a power this rail cannot reach.
         slack_s: how much older than the read the counter's content may be.
         range_units: the raw value at which it wraps; ``None`` for one that never does.
+        stall_s: seconds after which a counter that shows one value has stopped, hundreds of its
+            periods; ``None`` for a rail that may draw nothing.
         losses: how often joules were lost since ``start``.
     """
 
@@ -43,10 +46,12 @@ class UnwrappedCounter:
     guard_power_w: float
     slack_s: float
     range_units: int | None = None
+    stall_s: float | None = None
     losses: int = field(default=0, init=False)
     _total_units: int = field(default=0, init=False)
     _last_units: int = field(default=0, init=False)
     _last_before_s: float = field(default=0.0, init=False)
+    _still_since_s: float = field(default=0.0, init=False)
 
     @property
     def max_read_gap_s(self) -> float | None:
@@ -55,8 +60,8 @@ class UnwrappedCounter:
             return None
         return self.range_units * self.unit_j / self.guard_power_w - self.slack_s
 
-    def start(self, raw: int, before_s: float) -> None:
-        """Count from here. *before_s* is the clock before the counter was read.
+    def start(self, raw: int, before_s: float, after_s: float | None = None) -> None:
+        """Count from here. The counter was read between *before_s* and *after_s*.
 
         Raises:
             CounterFaultError: the value lies outside the range, or the range is too small for
@@ -70,25 +75,32 @@ class UnwrappedCounter:
         self._check_range(raw)
         self._total_units, self.losses = 0, 0
         self._last_units, self._last_before_s = raw, before_s
+        self._still_since_s = before_s if after_s is None else after_s
 
     def advance(self, raw: int, before_s: float, after_s: float) -> float:
         """Joules since ``start``. The counter was read between *before_s* and *after_s*.
 
         A value out of range is not believed and changes nothing. One that comes too late or
         after a reset has lost the joules since the last one: it raises, `losses` grows, and
-        counting goes on from here.
+        counting goes on from here. One that stands still raises until it moves.
 
         Raises:
-            CounterFaultError: out of range, reset, or not read in time.
+            CounterFaultError: out of range, reset, not read in time, or stopped.
         """
         self._check_range(raw)
+        step = None
         try:
-            self._total_units += self._step(raw, after_s - self._last_before_s)
+            step = self._step(raw, after_s - self._last_before_s)
         except CounterFaultError:
             self.losses += 1
             raise
         finally:
+            if step != 0:
+                self._still_since_s = after_s
             self._last_units, self._last_before_s = raw, before_s
+        if step == 0:
+            self._check_moves(before_s - self._still_since_s)
+        self._total_units += step
         return self._total_units * self.unit_j
 
     def _step(self, raw: int, elapsed_s: float) -> int:
@@ -113,6 +125,14 @@ class UnwrappedCounter:
                 f"than {self.guard_power_w:g} W: it was reset or is broken; repeat the measurement"
             )
         return step
+
+    def _check_moves(self, still_s: float) -> None:
+        if self.stall_s is not None and still_s > self.stall_s:
+            self.losses += 1
+            raise CounterFaultError(
+                f"{self.label} stands still at {self._last_units} for {still_s:.3g} s: it stopped "
+                "or is not supported here; leave its rail out with --rails"
+            )
 
     def _check_range(self, raw: int) -> None:
         if raw < 0 or (self.range_units is not None and raw > self.range_units):

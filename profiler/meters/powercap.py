@@ -7,14 +7,15 @@ several dies. Only packages and their memory are counted by default.
 
 from __future__ import annotations
 
-import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiler.meters.base import Rail
+from profiler.meters.processor import elsewhere
 
+_PACKAGE = re.compile(r"package-\d+(?:-die-\d+)?")
 _ZONE = re.compile(r"^intel-rapl(?P<mmio>-mmio)?:(?P<top>\d+)(?::(?P<sub>\d+))?$")
 _ATTEMPTS = 3
 
@@ -56,7 +57,7 @@ def scan(powercap: Path) -> tuple[Zone, ...]:
         taken = {zone.rail.name for zone in zones.values()}
         rail = _rail(_name(found[key]), parent.rail.name if parent else None, mmio, taken)
         zones[key] = Zone(found[key], replace(rail, name=_unique(rail.name, taken)))
-    return without_mirrors(zones.values())
+    return without_mirrors(_without_overlaps(zones.values()))
 
 
 def without_mirrors(zones: Iterable[Zone]) -> tuple[Zone, ...]:
@@ -93,16 +94,9 @@ def absence(powercap: Path, virtual: str | None) -> tuple[str, str]:
             f"{powercap / dangling[0]} leads nowhere: a container masks the counters",
             "mount the host's /sys read-only (-v /sys:/host/sys:ro) and set CWMP_SYSFS=/host/sys",
         )
-    if virtual:
-        return (
-            f"a virtual machine exposes no counter ({virtual})",
-            "measure on the machine itself, or use --meter modelled",
-        )
-    if platform.machine() not in ("x86_64", "AMD64", "i386", "i686"):
-        return (
-            f"RAPL is a counter of x86 processors; this is {platform.machine()}",
-            "use a meter of the board, or --meter modelled",
-        )
+    reason = elsewhere(virtual)
+    if reason is not None:
+        return reason
     what = "has no intel-rapl zone" if powercap.is_dir() else "does not exist"
     return f"{powercap} {what}: no driver is loaded", "sudo modprobe intel_rapl_msr"
 
@@ -125,19 +119,46 @@ def permission_remedy(powercap: Path) -> str:
 def _rail(name: str, parent: str | None, mmio: bool, taken: set[str]) -> Rail:
     """The rail of a zone called *name* under the rail *parent*, beside those *taken*."""
     if parent is None:
-        rail_name, domain = name, "package" if name.startswith("package") else name
+        rail_name, domain = name, "package" if _PACKAGE.fullmatch(name) else name
     else:
         # package-0-die-1 has dram-0-die-1
         rail_name, domain = f"{name}-{parent.partition('package-')[2] or parent}", name
     because = None
     if mmio and rail_name in taken:
         because = f"mirrors {rail_name}"
+    elif mmio and any(_PACKAGE.fullmatch(name) for name in taken):
+        because = "may mirror the packages"
     elif parent is None and domain != "package":
         because = "contains the packages" if name == "psys" else "may overlap with the packages"
-    elif parent is not None and domain != "dram":
+    elif parent is not None and not (domain == "dram" and _PACKAGE.fullmatch(parent)):
         inside = "lies inside" if name in ("core", "uncore") else "may overlap with"
         because = f"{inside} {parent}"
+    elif rail_name in taken:
+        because = f"may show {rail_name} a second time"
     return Rail(f"mmio-{rail_name}" if mmio else rail_name, domain, because is None, because)
+
+
+def _without_overlaps(zones: Iterable[Zone]) -> Iterator[Zone]:
+    """*zones*, those taken out that lie in a whole socket's, or whose counter never counted."""
+    zones = list(zones)
+    names = {zone.rail.name for zone in zones}
+    for zone in zones:
+        whole, because = zone.rail.name.partition("-die-")[0], None
+        if whole != zone.rail.name and whole in names:
+            because = f"lies inside {whole}"
+        elif zone.rail.domain == "dram" and _stands_at_zero(zone):
+            because = "stands at 0: this machine does not count its memory"
+        if zone.rail.counted and because is not None:
+            zone = replace(zone, rail=replace(zone.rail, counted=False, excluded_because=because))
+        yield zone
+
+
+def _stands_at_zero(zone: Zone) -> bool:
+    try:
+        text = zone.energy_path.read_bytes().strip()
+    except OSError:
+        return False
+    return text != b"" and text.strip(b"0") == b""
 
 
 def _name(folder: Path) -> str:

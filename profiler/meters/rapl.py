@@ -7,8 +7,6 @@ are opened once and read in place, so that a read costs microseconds.
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,9 +19,9 @@ from profiler.errors import (
     MeterPermissionError,
     MeterReadError,
 )
-from profiler.host import cpu_model, virtualisation
-from profiler.meters.base import MeterInfo, Reading, SourceReport, choose_rails
-from profiler.meters.counter import UnwrappedCounter, read_counters
+from profiler.host import cpu_model, cpu_vendor, virtualisation
+from profiler.meters.base import MeterInfo, SourceReport, choose_rails
+from profiler.meters.counted import Channel, CountedMeter, longest_read_gap_s, started
 from profiler.meters.powercap import (
     Zone,
     absence,
@@ -31,20 +29,19 @@ from profiler.meters.powercap import (
     permission_remedy,
     scan,
 )
+from profiler.meters.processor import gain, processor_counter, scope
 from profiler.sysfs import sysfs_root
 
-GUARD_POWER_W = 1000.0
-"""More than one package or its memory draws: the largest are sold at 500 W."""
-PSYS_GUARD_POWER_W = 10_000.0
-"""More than one whole machine draws."""
-SLACK_S = 0.1
-"""A counter's content is at most this old; the slowest known steps every 3 ms."""
 _DIGITS = 20  # of 2**64
+_LONGEST_TEXT = 32
 _UJ = 1e-6
 
 
-class RaplMeter:
+class RaplMeter(CountedMeter):
     """An open set of RAPL counters. Safe to read from several threads.
+
+    The rails are fixed from opening to closing: a zone that appears later is not read, one that
+    vanishes is an error of the next read.
 
     Args:
         zones: every zone found.
@@ -66,62 +63,27 @@ class RaplMeter:
     ) -> None:
         available = tuple(zone.rail for zone in zones)
         selected = choose_rails(available, rails)
-        self._lock = threading.Lock()
-        self._channels: list[tuple[str, int, UnwrappedCounter]] = []
-        self._closed = False
+        by_name = {zone.rail.name: zone for zone in zones}
+        handles: list[int] = []
+        channels: list[Channel] = []
         try:
-            for zone in zones:
-                if zone.rail.name in selected:
-                    self._open(zone, guard_power_w)
+            for name in selected:
+                channels.append(_channel(by_name[name], guard_power_w, handles))
         except BaseException:
-            self.close()
+            _close(handles)
             raise
-        gaps = [counter.max_read_gap_s for _, _, counter in self._channels]
-        self._info = MeterInfo(
+        read = [by_name[name].rail for name in selected]
+        info = MeterInfo(
             name="rapl",
             device=cpu_model(),
             origin="measured",
             rails=available,
             selected=selected,
-            max_read_gap_s=min(gap for gap in gaps if gap is not None),
+            max_read_gap_s=longest_read_gap_s(channels),
+            scope=scope(read),
+            systematic=gain(cpu_vendor(), read),
         )
-
-    @property
-    def info(self) -> MeterInfo:
-        return self._info
-
-    def read(self) -> Reading:
-        """Joules since opening, at the middle of the time that reading took."""
-        with self._lock:
-            if self._closed:
-                raise MeterReadError("the rapl meter is closed; open it again")
-            return read_counters(
-                (rail, counter, partial(_read, handle, counter.label))
-                for rail, handle, counter in self._channels
-            )
-
-    def close(self) -> None:
-        """Close the counters; a second call does nothing."""
-        with self._lock:
-            self._closed = True
-            channels, self._channels = self._channels, []
-            for _, handle, _ in channels:
-                os.close(handle)
-
-    def _open(self, zone: Zone, guard_power_w: float | None) -> None:
-        default_w = PSYS_GUARD_POWER_W if zone.rail.domain == "psys" else GUARD_POWER_W
-        range_handle = _open(zone.range_path)
-        try:
-            range_uj = _read(range_handle, str(zone.range_path))
-        finally:
-            os.close(range_handle)
-        handle = _open(zone.energy_path)
-        counter = UnwrappedCounter(
-            str(zone.energy_path), _UJ, guard_power_w or default_w, SLACK_S, range_uj
-        )
-        self._channels.append((zone.rail.name, handle, counter))
-        before_s = time.perf_counter()
-        counter.start(_read(handle, counter.label), before_s)
+        super().__init__(info, channels, partial(_close, handles))
 
 
 class RaplSource:
@@ -195,11 +157,43 @@ def _open(path: Path) -> int:
         raise MeterReadError(f"cannot open {path}: {error.strerror}; run: cwmp devices") from error
 
 
+def _channel(zone: Zone, guard_power_w: float | None, handles: list[int]) -> Channel:
+    """The counter of *zone*, started; its open file joins *handles*."""
+    range_uj = range_of(zone)
+    counter = processor_counter(
+        str(zone.energy_path), _UJ, zone.rail.domain, range_uj, guard_power_w
+    )
+    handle = _open(zone.energy_path)
+    handles.append(handle)
+    return started(zone.rail.name, counter, partial(_read, handle, counter.label))
+
+
+def range_of(zone: Zone) -> int:
+    """The microjoules at which the counter of *zone* wraps.
+
+    Raises:
+        MeterPermissionError, MeterReadError, CounterFaultError: as `RaplMeter`.
+    """
+    handle = _open(zone.range_path)
+    try:
+        return _read(handle, str(zone.range_path))
+    finally:
+        os.close(handle)
+
+
+def _close(handles: list[int]) -> None:
+    while handles:
+        os.close(handles.pop())
+
+
 def _read(handle: int, path: str) -> int:
     try:
-        text = os.pread(handle, _DIGITS + 2, 0).strip()
+        text = os.pread(handle, _LONGEST_TEXT, 0)
     except OSError as error:
-        raise MeterReadError(f"reading {path} failed: {error.strerror}") from error
-    if not text.isdigit() or len(text) > _DIGITS:
+        raise MeterReadError(
+            f"reading {path} failed: {error.strerror}; run: cwmp devices"
+        ) from error
+    digits = text.strip()
+    if not digits.isdigit() or len(digits) > _DIGITS or len(text) == _LONGEST_TEXT:
         raise CounterFaultError(f"{path} holds {text!r}, not a count of microjoules")
-    return int(text)
+    return int(digits)
