@@ -10,6 +10,7 @@ from profiler.console import LazyGroup, run
 
 COMMANDS = {
     "devices": ("profiler.commands:devices", "List energy sources, usable or not, and why."),
+    "doctor": ("profiler.commands_doctor:doctor", "What spoils measurements here, and remedies."),
     "measure": ("profiler.commands:measure", "Joules of a command, with an interval."),
 }
 
