@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from stand_ins import perf
 from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
 from stand_ins.sysfs import SysfsTree
 
@@ -31,6 +32,28 @@ def sysfs_tree(bare_sysfs_tree: SysfsTree) -> SysfsTree:
     """A tree in place of ``/sys``: a server with two sockets and memory; see `SysfsTree`."""
     bare_sysfs_tree.add_server()
     return bare_sysfs_tree
+
+
+@pytest.fixture(scope="session")
+def compiled_perf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for the kernel's performance events, built once."""
+    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip("no C compiler (cc, gcc or clang) to build the stand-in for perf with")
+    return perf.compile_library(compiler, tmp_path_factory.mktemp("perf"))
+
+
+@pytest.fixture
+def perf_kernel(
+    compiled_perf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> perf.PerfKernel:
+    """A kernel that offers no energy event yet; `PerfSource` takes its ``library``."""
+    root = tmp_path / "perf-sys"
+    root.mkdir()
+    kernel = perf.PerfKernel(compiled_perf, tmp_path / "perf.txt", root)
+    monkeypatch.setenv("CWMP_SYSFS", str(root))
+    monkeypatch.setenv("FAKE_PERF", str(kernel.script))
+    return kernel
 
 
 @pytest.fixture(scope="session")

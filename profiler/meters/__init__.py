@@ -16,13 +16,18 @@ from profiler.meters.base import EnergyMeter, MeterSource, SourceReport
 
 BUILT_IN = {
     "rapl": "profiler.meters.rapl:SOURCE",
+    "perf": "profiler.meters.perf:SOURCE",
     "nvml": "profiler.meters.nvml:SOURCE",
+    "ina3221": "profiler.meters.ina3221:SOURCE",
+    "pmic": "profiler.meters.pmic:SOURCE",
+    "hwmon": "profiler.meters.hwmon:SOURCE",
+    "battery": "profiler.meters.battery:SOURCE",
     "modelled": "profiler.meters.modelled:SOURCE",
     "replay": "profiler.meters.replay:SOURCE",
     "fake": "profiler.meters.fake:SOURCE",
 }
 ENTRY_POINT_GROUP = "cwmp.meters"
-AUTO_CPU = ("rapl",)
+AUTO_CPU = ("rapl", "perf")
 """Sources that ``auto`` tries for a CPU, best first; ``modelled`` is what is left."""
 
 

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from stand_ins.nvml import FakeGpu
+from stand_ins.perf import FakeEvent
 
 from profiler.errors import InputError, MeterReadError
 from profiler.meters.base import EnergyMeter, choose_rails, energy_between
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.modelled import ModelledMeter
 from profiler.meters.nvml import NvmlSource
+from profiler.meters.perf import PerfSource
 from profiler.meters.rapl import RaplSource
 from profiler.meters.recording import record
 from profiler.meters.replay import ReplayMeter
@@ -33,6 +35,14 @@ class Subject:
 def _rapl(request: pytest.FixtureRequest) -> Subject:
     tree = request.getfixturevalue("sysfs_tree")
     return Subject(RaplSource().open, lambda: tree.advance(0.01))
+
+
+def _perf(request: pytest.FixtureRequest) -> Subject:
+    kernel = request.getfixturevalue("perf_kernel")
+    names = ("pkg", "cores", "ram", "gpu", "psys")
+    kernel.offer(*names, cpus={0: (1, 0), 28: (0, 0)})
+    kernel.show(*(FakeEvent(name, cpu) for name in names for cpu in (0, 28)))
+    return Subject(PerfSource(kernel.library).open, lambda: kernel.spend(0.5))
 
 
 def _nvml(request: pytest.FixtureRequest) -> Subject:
@@ -74,7 +84,14 @@ def _fake(request: pytest.FixtureRequest) -> Subject:
     return Subject(open_, lambda: clock.advance(0.05))
 
 
-SUBJECTS = {"rapl": _rapl, "nvml": _nvml, "modelled": _modelled, "replay": _replay, "fake": _fake}
+SUBJECTS = {
+    "rapl": _rapl,
+    "perf": _perf,
+    "nvml": _nvml,
+    "modelled": _modelled,
+    "replay": _replay,
+    "fake": _fake,
+}
 
 
 @pytest.fixture(params=SUBJECTS)
