@@ -1,0 +1,123 @@
+"""The kernel's power supplies: batteries, what they show, and whether they feed the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from profiler.errors import CounterFaultError
+from profiler.meters.sysfs_files import PowerFiles, in_order, number_or_none, read_name, read_number
+
+_UJ_OF_UWH = 3600  # 1 uWh = 3.6 mJ
+_UW, _UA_UV = 1e-6, 1e-12
+_START_UJ = 10**15  # room for a counter that falls below its first state
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """One battery of the machine: its folder under ``class/power_supply``."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The rail's name."""
+        return self.path.name
+
+    @property
+    def counts(self) -> bool:
+        """Whether it shows a charge that falls, and not a power alone."""
+        return self._has("energy_now") or (self._has("charge_now") and self._has("voltage_now"))
+
+    @property
+    def power(self) -> PowerFiles | None:
+        """The files that give watts, or ``None``.
+
+        Drivers differ in the sign of a current that flows out, so it is dropped; a battery is
+        metered only while it discharges.
+        """
+        if self._has("power_now"):
+            return PowerFiles((self.path / "power_now",), _UW, unsigned=True)
+        if self._has("current_now") and self._has("voltage_now"):
+            paths = self.path / "current_now", self.path / "voltage_now"
+            return PowerFiles(paths, _UA_UV, unsigned=True)
+        return None
+
+    def status(self) -> str:
+        """``Discharging``, ``Charging``, ``Full``, ``Not_charging`` or ``Unknown``."""
+        return read_name(self.path / "status") or "Unknown"
+
+    def _has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+
+@dataclass(slots=True)
+class SpentEnergy:
+    """Microjoules taken from one battery, as a count that rises.
+
+    From ``energy_now`` directly; from ``charge_now`` each step times the mean of the voltages
+    before and after it.
+    """
+
+    battery: Battery
+    _last: tuple[int, int] | None = field(default=None, init=False)
+    _spent_uj: float = field(default=_START_UJ, init=False)
+
+    def read(self) -> int:
+        """The count now.
+
+        Raises:
+            MeterReadError, MeterPermissionError, CounterFaultError: as `read_number`; also for a
+                charge or voltage below 0.
+        """
+        path = self.battery.path
+        by_energy = self.battery._has("energy_now")
+        left = _positive(path / ("energy_now" if by_energy else "charge_now"))
+        microvolts = 1_000_000 if by_energy else _positive(path / "voltage_now")
+        if self._last is not None:
+            last, last_microvolts = self._last
+            mean_v = (microvolts + last_microvolts) / 2e6
+            self._spent_uj += (last - left) * mean_v * _UJ_OF_UWH
+        self._last = left, microvolts
+        return round(self._spent_uj)
+
+
+def _positive(path: Path) -> int:
+    value = read_number(path)
+    if value < 0:
+        raise CounterFaultError(f"{path} says {value}; a battery does not hold less than nothing")
+    return value
+
+
+def batteries(supplies: Path) -> tuple[Battery, ...]:
+    """The machine's own batteries under *supplies* that show an energy or a power.
+
+    Those of a mouse or a headset (scope ``Device``) and empty slots are left out.
+    """
+    found = []
+    for folder in in_order(supplies, "*"):
+        if read_name(folder / "type") != "Battery" or read_name(folder / "scope") == "Device":
+            continue
+        battery = Battery(folder)
+        if number_or_none(folder / "present") != 0 and (battery.counts or battery.power):
+            found.append(battery)
+    return tuple(found)
+
+
+def fed_from_outside(supplies: Path, own: Sequence[Battery]) -> str | None:
+    """Why what the *own* batteries lose is not what the machine draws; ``None`` where it is.
+
+    It is only while at least one discharges, none charges and no charger is connected.
+    """
+    for folder in in_order(supplies, "*"):
+        kind = read_name(folder / "type")
+        if kind in ("Mains", "USB", "Wireless") and number_or_none(folder / "online") == 1:
+            return f"{folder.name} says that power comes from outside"
+    states = {battery.name: battery.status() for battery in own}
+    for name, state in states.items():
+        if state == "Charging":
+            return f"{name} says Charging"
+    if "Discharging" not in states.values():
+        return ", ".join(f"{name} says {state}" for name, state in states.items())
+    return None
