@@ -34,7 +34,9 @@ def print_source(report: SourceReport, probed: ProbeResult | None, failure: str 
         probed: how it behaves, where it was probed.
         failure: why probing failed, where it did.
     """
-    if not report.usable:
+    if not report.usable and report.device is None:
+        _print_absent(report)
+    elif not report.usable:
         click.secho(f"{report.source}: not usable", bold=True)
         for label, text in (
             ("tried", report.path),
@@ -53,6 +55,12 @@ def print_source(report: SourceReport, probed: ProbeResult | None, failure: str 
     click.echo()
 
 
+def _print_absent(report: SourceReport) -> None:
+    """Hardware that is not here, in two lines where they are long enough."""
+    click.secho(_filled(f"{report.source}: not usable: {report.cause}", "", "  "), bold=True)
+    click.echo(_filled(f"tried {report.path}; remedy: {report.remedy}", "  ", "  "))
+
+
 def _row(rail: Rail, probed: ProbeResult | None) -> list[str]:
     counted = "yes" if rail.counted else f"no: {rail.excluded_because}"
     found = None
@@ -69,17 +77,18 @@ def _row(rail: Rail, probed: ProbeResult | None) -> list[str]:
 def print_labelled(label: str, text: str) -> None:
     """``  label   text``, wrapped; further lines of *text* are commands and stay whole."""
     first, *commands = text.splitlines()
-    width = max(shutil.get_terminal_size().columns, 40)
     indent = " " * 10
-    click.echo(
-        textwrap.fill(
-            first,
-            width,
-            initial_indent=f"  {label:<8}",
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+    click.echo(_filled(first, f"  {label:<8}", indent))
     for line in commands:
         click.echo(f"{indent}{line}")
+
+
+def _filled(text: str, indent: str, further: str) -> str:
+    return textwrap.fill(
+        text,
+        max(shutil.get_terminal_size().columns, 40),
+        initial_indent=indent,
+        subsequent_indent=further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

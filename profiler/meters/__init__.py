@@ -27,8 +27,11 @@ BUILT_IN = {
     "fake": "profiler.meters.fake:SOURCE",
 }
 ENTRY_POINT_GROUP = "cwmp.meters"
-AUTO_CPU = ("rapl", "perf")
-"""Sources that ``auto`` tries for a CPU, best first; ``modelled`` is what is left."""
+AUTO_CPU = ("rapl", "perf", "ina3221", "pmic", "hwmon")
+"""Sources that ``auto`` tries for a CPU, best first; ``modelled`` is what is left.
+
+Of hwmon only a processor's own rails are taken; a battery never, as it feeds everything else too.
+"""
 
 
 def meter_names() -> list[str]:
@@ -107,15 +110,25 @@ def _best(device: str, rails: Sequence[str] | None) -> EnergyMeter:
     for name in AUTO_CPU:
         source = meter_source(name)
         reports = source.discover()
-        if any(report.usable for report in reports):
+        if any(report.usable and _of_processor(report) for report in reports):
             return source.open(device=device, rails=rails)
         causes += [
             f"{name} was not usable: {report.cause} ('cwmp devices' says what to do)"
             for report in reports
+            if not report.usable and (name == AUTO_CPU[0] or report.device is not None)
         ]
     from profiler.meters.modelled import SOURCE
 
     return SOURCE.open(device=device, rails=rails, remarks=tuple(causes))
+
+
+def _of_processor(report: SourceReport) -> bool:
+    """Whether a CPU's work is what the report's counted rails are for."""
+    if report.source != "hwmon":
+        return True
+    from profiler.meters.hwmon_chips import CPU_DOMAINS
+
+    return all(rail.domain in CPU_DOMAINS for rail in report.rails if rail.counted)
 
 
 def _installed() -> dict[str, metadata.EntryPoint]:

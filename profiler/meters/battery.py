@@ -183,7 +183,7 @@ class BatterySource:
         found = batteries(supplies)
         cause = remedy = None
         if not found:
-            cause, remedy = "this machine has no battery that shows its charge", "use another meter"
+            cause, remedy = "no battery shows its charge", "use another meter"
         else:
             try:
                 self.open().close()

@@ -146,7 +146,7 @@ class Ina3221Source:
             raise InputError(f"ina3221 meters cpu and cuda:N devices, not {device!r}")
         found = scan(sysfs_root())
         if not found:
-            raise MeterNotFoundError(f"no INA3221 monitor: {'; '.join(_absence())}")
+            raise MeterNotFoundError("; ".join(_absence()))
         if rails is None and not any(each.rail.counted for each in found):
             raise InputError("ina3221: " + "; ".join(_undecided(found)))
         return Ina3221Meter(found, rails, device=device)
@@ -164,7 +164,7 @@ def _absence() -> tuple[str, str]:
     model = board_model()
     if model is not None and "Jetson" in model:
         return f"the driver shows no INA3221 channel of this {model}", "sudo modprobe ina3221"
-    return "no INA3221 monitor: this is no Jetson", "use a meter of this machine's own"
+    return "no INA3221 monitor: this is no Jetson", "use another meter"
 
 
 def _undecided(found: Sequence[Channel]) -> tuple[str, str]:

@@ -200,8 +200,7 @@ def _program() -> str:
     program = shutil.which(PROGRAM)
     if program is None:
         raise MeterNotFoundError(
-            f"{PROGRAM} is not on PATH: this is no Raspberry Pi, or it lacks its tools; "
-            "on a Raspberry Pi 5: sudo apt install raspi-utils"
+            f"{PROGRAM} is not on PATH; on a Raspberry Pi 5: sudo apt install raspi-utils"
         )
     return program
 
