@@ -22,6 +22,7 @@ BUILT_IN = {
     "pmic": "profiler.meters.pmic:SOURCE",
     "hwmon": "profiler.meters.hwmon:SOURCE",
     "battery": "profiler.meters.battery:SOURCE",
+    "external": "profiler.meters.external:SOURCE",
     "modelled": "profiler.meters.modelled:SOURCE",
     "replay": "profiler.meters.replay:SOURCE",
     "fake": "profiler.meters.fake:SOURCE",
