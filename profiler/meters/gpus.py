@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from profiler.errors import InputError, MeterNotFoundError
+from profiler.meters.nvml_facts import Facts, facts_of
 
+GUARD_POWER_W = 5000.0
+"""More than one GPU module draws."""
 PCI_ORDER = (
     "cuda:N was taken as GPU N in PCI order, torch not being loaded; set "
     "CUDA_DEVICE_ORDER=PCI_BUS_ID where the GPUs differ"
@@ -29,6 +33,7 @@ class Gpu:
     cause: str | None = None
     remedy: str | None = None
     forbidden: bool = False
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def rail(self) -> str:
@@ -44,22 +49,20 @@ def initialise() -> Any:
     """The NVML bindings with the driver open; each call needs one ``nvmlShutdown``.
 
     Raises:
-        MeterNotFoundError: there are no bindings or no driver.
+        MeterNotFoundError: there is no driver.
     """
     try:
-        import pynvml
-    except ImportError as error:
-        raise MeterNotFoundError(
-            "the NVML bindings are not installed; pip install nvidia-ml-py"
-        ) from error
+        nvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        nvml = importlib.import_module("profiler.meters.nvml_library")
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
         raise MeterNotFoundError(
             f"no NVIDIA driver ({error}); install the driver that matches the GPU, or in a "
             "container pass the GPU in (--gpus all)"
         ) from error
-    return pynvml
+    return nvml
 
 
 @contextmanager
@@ -114,7 +117,10 @@ def behind(ordinal: int, gpus: Sequence[Gpu]) -> tuple[Gpu, bool]:
         count = torch.cuda.device_count()
         if ordinal >= count:
             raise MeterNotFoundError(f"there is no cuda:{ordinal}: torch sees {count} GPUs")
-        return _by_uuid(str(torch.cuda.get_device_properties(ordinal).uuid), gpus), False
+        properties = torch.cuda.get_device_properties(ordinal)
+        if " MIG " in str(getattr(properties, "name", "")):
+            raise MeterNotFoundError(f"cuda:{ordinal} cannot be metered: {_MIG}; use a whole GPU")
+        return _by_uuid(str(properties.uuid), gpus), False
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     tokens = [str(gpu.index) for gpu in gpus] if visible is None else visible.split(",")
     token = tokens[ordinal].strip() if ordinal < len(tokens) else ""
@@ -123,6 +129,8 @@ def behind(ordinal: int, gpus: Sequence[Gpu]) -> tuple[Gpu, bool]:
             f"there is no cuda:{ordinal}: the driver shows {len(gpus)} GPUs and "
             f"CUDA_VISIBLE_DEVICES is {'not set' if visible is None else repr(visible)}"
         )
+    if any(t.startswith("MIG-") for t in os.environ.get("NVIDIA_VISIBLE_DEVICES", "").split(",")):
+        raise MeterNotFoundError(f"this container holds a slice of a GPU: {_MIG}; use a whole GPU")
     if not token.isdecimal():
         return _by_uuid(token, gpus), False
     in_order = len(gpus) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
@@ -139,17 +147,18 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     except nvml.NVMLError:
         pass  # a GPU that knows no MIG
     try:
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except nvml.NVMLError_NotSupported:
-        cause, remedy = "it has no energy counter", "use a GPU of the Volta generation or later"
-        return Gpu(index, uuid, name, handle, cause, remedy)
+        facts = facts_of(nvml, handle)
     except nvml.NVMLError_NoPermission:
         cause, remedy = "the driver refuses this user", "ask for access to /dev/nvidia*"
         return Gpu(index, uuid, name, handle, cause, remedy, forbidden=True)
     except nvml.NVMLError as error:
         cause, remedy = f"the driver says: {error}", "run nvidia-smi to see the GPU's state"
         return Gpu(index, uuid, name, handle, cause, remedy)
-    return Gpu(index, uuid, name, handle)
+    if not facts.counts and facts.power is None:
+        cause = "it has no energy counter and shows no power"
+        remedy = "use a GPU of the Volta generation or later, not through a virtual GPU"
+        return Gpu(index, uuid, name, handle, cause, remedy)
+    return Gpu(index, uuid, name, handle, facts=facts)
 
 
 def _by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Gpu:

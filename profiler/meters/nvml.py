@@ -7,15 +7,17 @@ device. CUDA runs behind the caller's back, so each read first waits for the GPU
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from profiler.errors import InputError, MeterNotFoundError, MeterPermissionError, MeterReadError
-from profiler.meters.base import MeterInfo, Rail, Reading, SourceReport, choose_rails
-from profiler.meters.counter import UnwrappedCounter, read_counters
+from profiler.meters.base import EnergyMeter, MeterInfo, Rail, SourceReport, choose_rails
+from profiler.meters.counted import Channel, CountedMeter, started
+from profiler.meters.counter import UnwrappedCounter
+from profiler.meters.gpu_wait import WaitingSampledMeter, waiting
 from profiler.meters.gpus import (
+    GUARD_POWER_W,
     PCI_ORDER,
     Gpu,
     behind,
@@ -24,101 +26,82 @@ from profiler.meters.gpus import (
     parse_device,
     session,
 )
+from profiler.meters.nvml_facts import scope_of, systematic_of
+from profiler.meters.nvml_power import PERIOD_S, NvmlPowerSensor
 
-GUARD_POWER_W = 5000.0
-"""More than one GPU module draws."""
 SLACK_S = 1.0
 """A counter's content is at most this old; the slowest known steps every 100 ms."""
+LAG_S = 0.1
+"""Assumed age of a step's content when it shows: one period of the slowest sensor."""
+STALL_S = 5.0
+"""A GPU always draws something, so its counter moves."""
 _LIBRARY = "libnvidia-ml.so.1"
 _MJ = 1e-3
 
 
-class NvmlMeter:
-    """An open set of GPU energy counters. Safe to read from several threads.
+def open_gpus(
+    gpus: Sequence[Gpu],
+    counted: Sequence[Gpu],
+    rails: Sequence[str] | None = None,
+    *,
+    synchronise: Callable[[], None] | None = None,
+    assumptions: tuple[str, ...] = (),
+) -> EnergyMeter:
+    """A meter of GPUs: by their counters, or where one of them has none by the power of all.
 
     Args:
-        gpus: every GPU whose energy can be read.
+        gpus: every GPU whose energy can be had.
         counted: the GPUs that make up "this device".
         rails: the rails to read; ``None`` takes the counted ones.
         synchronise: waits until the GPUs' work is done; called before each read. By default
             `synchronise_torch` on the GPUs read.
         assumptions: how the GPUs were told apart, where that was assumed.
+
+    Raises:
+        InputError: an unknown rail.
+        MeterNotFoundError: the driver is gone.
+        MeterReadError, CounterFaultError: the first read failed.
     """
-
-    def __init__(
-        self,
-        gpus: Sequence[Gpu],
-        counted: Sequence[Gpu],
-        rails: Sequence[str] | None = None,
-        *,
-        synchronise: Callable[[], None] | None = None,
-        assumptions: tuple[str, ...] = (),
-    ) -> None:
-        because = f"not the device asked for, {', '.join(gpu.rail for gpu in counted)}"
-        available = tuple(
-            Rail(gpu.rail, "gpu", gpu in counted, None if gpu in counted else because)
-            for gpu in gpus
-        )
-        selected = choose_rails(available, rails)
-        chosen = [gpu for gpu in gpus if gpu.rail in selected]
-        self._synchronise = synchronise or partial(synchronise_torch, chosen)
-        self._lock = threading.Lock()
-        self._closed = False
-        self._info = MeterInfo(
-            name="nvml",
-            device=" + ".join(gpu.name for gpu in chosen),
-            origin="measured",
-            rails=available,
-            selected=selected,
-            assumptions=assumptions,
-            covers="gpu",
-        )
-        self._nvml = initialise()
-        try:
-            self._channels = [(gpu, self._counter(gpu)) for gpu in chosen]
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def info(self) -> MeterInfo:
-        return self._info
-
-    def read(self) -> Reading:
-        """Joules since opening, after the GPUs have finished what they were given."""
-        with self._lock:
-            if self._closed:
-                raise MeterReadError("the nvml meter is closed; open it again")
-            self._wait()
-            return read_counters(
-                (gpu.rail, counter, partial(self._energy_mj, gpu))
-                for gpu, counter in self._channels
+    because = f"not the device asked for, {', '.join(gpu.rail for gpu in counted)}"
+    available = tuple(
+        Rail(gpu.rail, "gpu", gpu in counted, None if gpu in counted else because) for gpu in gpus
+    )
+    selected = choose_rails(available, rails)
+    chosen = [gpu for gpu in gpus if gpu.rail in selected]
+    wait = waiting(synchronise or partial(synchronise_torch, chosen))
+    counts = all(gpu.facts.counts for gpu in chosen)
+    averaged_s = max(g.facts.averaged_s if g.facts.power == "usage" else 0.0 for g in chosen)
+    info = MeterInfo(
+        name="nvml",
+        device=" + ".join(gpu.name for gpu in chosen),
+        origin="measured",
+        rails=available,
+        selected=selected,
+        assumptions=assumptions,
+        covers="gpu",
+        lag_s=LAG_S if counts else max(averaged_s, PERIOD_S),
+        scope=tuple(
+            sentence
+            for gpu in chosen
+            for sentence in scope_of(gpu.rail, gpu.name, gpu.facts, counts=counts)
+        ),
+        systematic=systematic_of([gpu.facts for gpu in chosen]),
+    )
+    if not counts:
+        dark = [gpu.rail for gpu in chosen if gpu.facts.power is None]
+        if dark:
+            raise MeterNotFoundError(
+                f"{dark[0]} shows joules alone and another GPU watts alone; meter them apart, "
+                "with --rails"
             )
-
-    def close(self) -> None:
-        """Let go of the driver; a second call does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._nvml.nvmlShutdown()
-
-    def _counter(self, gpu: Gpu) -> UnwrappedCounter:
-        counter = UnwrappedCounter(f"NVML energy of {gpu.rail}", _MJ, GUARD_POWER_W, SLACK_S)
-        before_s = time.perf_counter()
-        counter.start(self._energy_mj(gpu), before_s)
-        return counter
-
-    def _energy_mj(self, gpu: Gpu) -> int:
-        try:
-            return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle))
-        except self._nvml.NVMLError as error:
-            raise MeterReadError(f"reading {gpu.rail} ({gpu.name}) failed: {error}") from error
-
-    def _wait(self) -> None:
-        try:
-            self._synchronise()
-        except RuntimeError as error:
-            raise MeterReadError(f"waiting for the GPU failed: {error}") from error
+        return WaitingSampledMeter(info, NvmlPowerSensor(chosen), PERIOD_S, wait=wait)
+    nvml = initialise()
+    try:
+        channels = [_channel(nvml, gpu) for gpu in chosen]
+    except BaseException:
+        nvml.nvmlShutdown()
+        raise
+    return CountedMeter(info, channels, nvml.nvmlShutdown, before_read=wait)
 
 
 class NvmlSource:
@@ -141,7 +124,7 @@ class NvmlSource:
                 path=f"{_LIBRARY}, {gpu.uuid}",
                 device=gpu.name,
                 rails=(Rail(gpu.rail, "gpu"),) if gpu.cause is None else (),
-                unit="mJ",
+                unit=_unit(gpu),
                 cause=gpu.cause,
                 remedy=gpu.remedy,
             )
@@ -155,7 +138,7 @@ class NvmlSource:
         device: str = "cpu",
         rails: Sequence[str] | None = None,
         synchronise: Callable[[], None] | None = None,
-    ) -> NvmlMeter:
+    ) -> EnergyMeter:
         """Open the counter behind ``cuda:N``, or for ``cpu`` those of all GPUs.
 
         Whatever the device, `MeterInfo.covers` is ``gpu``: the joules of a command on the
@@ -189,12 +172,31 @@ class NvmlSource:
                     error = MeterPermissionError if gpu.forbidden else MeterNotFoundError
                     raise error(f"{gpu.rail} ({gpu.name}): {gpu.cause}; {gpu.remedy}")
             usable = [gpu for gpu in gpus if gpu.cause is None]
-            return NvmlMeter(
+            return open_gpus(
                 usable, counted, rails, synchronise=synchronise, assumptions=assumptions
             )
 
 
+def _channel(nvml: Any, gpu: Gpu) -> Channel:
+    def energy_mj() -> int:
+        try:
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle))
+        except nvml.NVMLError as error:
+            raise MeterReadError(f"reading {gpu.rail} ({gpu.name}) failed: {error}") from error
+
+    counter = UnwrappedCounter(
+        f"NVML energy of {gpu.rail}", _MJ, GUARD_POWER_W, SLACK_S, stall_s=STALL_S
+    )
+    return started(gpu.rail, counter, energy_mj)
+
+
 SOURCE = NvmlSource()
+
+
+def _unit(gpu: Gpu) -> str | None:
+    if gpu.cause is not None:
+        return None
+    return "mJ" if gpu.facts.counts else "mW, sampled"
 
 
 def synchronise_torch(gpus: Sequence[Gpu]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("nvml.c")
@@ -12,7 +13,7 @@ SOURCE = Path(__file__).with_name("nvml.c")
 
 @dataclass(frozen=True)
 class FakeGpu:
-    """One line of the script."""
+    """One line of the script; *extra* are the keys that ``nvml.c`` lists."""
 
     uuid: str = "GPU-11111111-aaaa-bbbb-cccc-000000000001"
     name: str = "Stand-in GPU"
@@ -21,17 +22,23 @@ class FakeGpu:
     energy_mj: int = 5_000_000
     power_w: float = 0.0
     period_ms: float = 0.0
+    extra: Mapping[str, float] = field(default_factory=dict)
 
     def but(self, **changes: object) -> FakeGpu:
         """This GPU with some things different."""
         return replace(self, **changes)
 
+    def with_(self, **extra: float) -> FakeGpu:
+        """This GPU with further keys of the script."""
+        return replace(self, extra={**self.extra, **extra})
+
     @property
     def line(self) -> str:
         """As the library reads it."""
+        keys = "".join(f"{key}={value} " for key, value in self.extra.items())
         return (
             f"{self.uuid} {self.mig} {self.status} {self.energy_mj} {self.power_w} "
-            f"{self.period_ms} {self.name}\n"
+            f"{self.period_ms} {keys}{self.name}\n"
         )
 
 
