@@ -12,6 +12,7 @@ COMMANDS = {
     "devices": ("profiler.commands:devices", "List energy sources, usable or not, and why."),
     "doctor": ("profiler.commands_doctor:doctor", "What spoils measurements here, and remedies."),
     "measure": ("profiler.commands:measure", "Joules of a command, with an interval."),
+    "compare": ("profiler.commands_compare:compare", "Which layers differ between two traces."),
 }
 
 

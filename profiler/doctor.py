@@ -149,8 +149,7 @@ def _noise(meter: EnergyMeter, device: str, seconds: float) -> tuple[HostNoise |
     try:
         if meter.info.covers == "gpu":
             work = multiplying("cuda:0" if device == "cpu" else device)
-        return measure_noise(
-            meter, probe(meter, max_time_s=_PROBE_S), seconds=seconds, work=work
-        ), None
+        probed = probe(meter, max_time_s=_PROBE_S)
+        return measure_noise(meter, probed, seconds=seconds, work=work), ""
     except (MeterError, InputError) as error:
         return None, " ".join(str(error).split())

@@ -100,7 +100,7 @@ def _slowed(gpu: GpuState) -> Finding | None:
         "measured",
         "cool it, or lock a clock that it can hold:\n"
         f"nvidia-smi -i {gpu.index} --query-supported-clocks=graphics --format=csv",
-        f"nvmlDeviceGetCurrentClocksThrottleReasons: {gpu.reasons:#x}",
+        f"nvmlDeviceGetCurrentClocksEventReasons: {gpu.reasons:#x}",
     )
 
 
@@ -150,6 +150,9 @@ def _state(nvml: Any, index: int, name: str, handle: Any) -> GpuState:
     now = ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
     most = ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM)
     running = ask("nvmlDeviceGetComputeRunningProcesses") or ()
+    reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
+    if reasons is None:  # as drivers before 535 call them
+        reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
     return GpuState(
         index=index,
         name=name,
@@ -157,6 +160,6 @@ def _state(nvml: Any, index: int, name: str, handle: Any) -> GpuState:
         sliced=None if mig is None else bool(mig[0]),
         clock_hz=None if now is None else now * _MHZ,
         highest_clock_hz=None if most is None else most * _MHZ,
-        reasons=ask("nvmlDeviceGetCurrentClocksThrottleReasons"),
+        reasons=reasons,
         others=tuple(process.pid for process in running if process.pid != os.getpid()),
     )
