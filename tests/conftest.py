@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from stand_ins import perf
+from stand_ins.boards import BoardTree, Vcgencmd
 from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
 from stand_ins.sysfs import SysfsTree
 
@@ -77,3 +78,20 @@ def nvml_library(
     monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(compiled_nvml)))
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
     return library
+
+
+@pytest.fixture
+def board_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BoardTree:
+    """A tree in place of ``/sys`` with no board in it yet."""
+    tree = BoardTree(tmp_path / "board-sys")
+    monkeypatch.setenv("CWMP_SYSFS", str(tree.root))
+    return tree
+
+
+@pytest.fixture
+def vcgencmd(board_tree: BoardTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
+    """A Raspberry Pi 5 whose ``vcgencmd`` is first on PATH."""
+    board_tree.name_board("Raspberry Pi 5 Model B Rev 1.0")
+    command = Vcgencmd(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(command.folder), prepend=":")
+    return command

@@ -10,18 +10,26 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from stand_ins.boards import BoardTree
 from stand_ins.nvml import FakeGpu
 from stand_ins.perf import FakeEvent
 
 from profiler.errors import InputError, MeterReadError
+from profiler.meters import hwmon_chips, ina3221_rails
 from profiler.meters.base import EnergyMeter, choose_rails, energy_between
+from profiler.meters.battery import BatterySource
 from profiler.meters.fake import FakeMeter, ManualClock
+from profiler.meters.hwmon import HwmonMeter
+from profiler.meters.ina3221 import Ina3221Meter
 from profiler.meters.modelled import ModelledMeter
 from profiler.meters.nvml import NvmlSource
 from profiler.meters.perf import PerfSource
+from profiler.meters.pmic import PmicSource
+from profiler.meters.pyjoules import PyJoulesSource
 from profiler.meters.rapl import RaplSource
 from profiler.meters.recording import record
 from profiler.meters.replay import ReplayMeter
+from profiler.meters.sampled import SampledMeter
 
 
 @dataclass
@@ -45,6 +53,12 @@ def _perf(request: pytest.FixtureRequest) -> Subject:
     return Subject(PerfSource(kernel.library).open, lambda: kernel.spend(0.5))
 
 
+def _pyjoules(request: pytest.FixtureRequest) -> Subject:
+    pytest.importorskip("pyJoules")
+    tree = request.getfixturevalue("sysfs_tree")
+    return Subject(PyJoulesSource().open, lambda: tree.advance(0.01))
+
+
 def _nvml(request: pytest.FixtureRequest) -> Subject:
     library = request.getfixturevalue("nvml_library")
     gpu = FakeGpu()
@@ -57,6 +71,52 @@ def _nvml(request: pytest.FixtureRequest) -> Subject:
         library.show(gpu.but(energy_mj=energy_mj), gpu.but(uuid="GPU-2", energy_mj=energy_mj + 7))
 
     return Subject(NvmlSource().open, spend)
+
+
+def _by_hand(tree: BoardTree, open_: Callable[..., EnergyMeter]) -> Subject:
+    """A meter that samples a board when it spends, on a clock of its own."""
+    clock = ManualClock()
+    opened: list[SampledMeter] = []
+
+    def open_by_hand(*, rails: Sequence[str] | None = None) -> EnergyMeter:
+        meter = open_(rails=rails, clock=clock, background=False)
+        sampled = getattr(meter, "sampled", meter)
+        opened.extend([sampled] if isinstance(sampled, SampledMeter) else [])
+        return meter
+
+    def spend() -> None:
+        tree.advance(0.05)
+        clock.advance(0.05)
+        for sampled in opened:
+            sampled.sample()
+
+    return Subject(open_by_hand, spend)
+
+
+def _ina3221(request: pytest.FixtureRequest) -> Subject:
+    tree: BoardTree = request.getfixturevalue("board_tree")
+    tree.jetson({1: ("VDD_IN", 9.0), 2: ("VDD_CPU_GPU_CV", 4.0), 3: ("VDD_SOC", 2.0)})
+    return _by_hand(tree, lambda **how: Ina3221Meter(ina3221_rails.scan(tree.root), **how))
+
+
+def _hwmon(request: pytest.FixtureRequest) -> Subject:
+    tree: BoardTree = request.getfixturevalue("board_tree")
+    tree.chip("amd_energy", energies={"Ecore000": 3.0, "Esocket0": 60.0, "Esocket1": 45.0})
+    tree.chip("ina226", number=1, device="devices/i2c-1/1-0041", powers={"": 8.0})
+    hwmon = tree.root / "class/hwmon"
+    return _by_hand(tree, lambda **how: HwmonMeter(hwmon_chips.scan(hwmon), **how))
+
+
+def _pmic(request: pytest.FixtureRequest) -> Subject:
+    request.getfixturevalue("vcgencmd")
+    return _by_hand(request.getfixturevalue("board_tree"), PmicSource().open)
+
+
+def _battery(request: pytest.FixtureRequest) -> Subject:
+    tree: BoardTree = request.getfixturevalue("board_tree")
+    tree.battery("BAT0", 12.0)
+    tree.battery("BAT1", 3.0, shows="charge")
+    return Subject(BatterySource().open, lambda: tree.advance(1.0))
 
 
 def _modelled(request: pytest.FixtureRequest) -> Subject:
@@ -87,7 +147,12 @@ def _fake(request: pytest.FixtureRequest) -> Subject:
 SUBJECTS = {
     "rapl": _rapl,
     "perf": _perf,
+    "pyjoules": _pyjoules,
     "nvml": _nvml,
+    "ina3221": _ina3221,
+    "hwmon": _hwmon,
+    "pmic": _pmic,
+    "battery": _battery,
     "modelled": _modelled,
     "replay": _replay,
     "fake": _fake,
