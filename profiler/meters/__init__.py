@@ -23,6 +23,7 @@ BUILT_IN = {
     "hwmon": "profiler.meters.hwmon:SOURCE",
     "battery": "profiler.meters.battery:SOURCE",
     "external": "profiler.meters.external:SOURCE",
+    "pyjoules": "profiler.meters.pyjoules:SOURCE",
     "modelled": "profiler.meters.modelled:SOURCE",
     "replay": "profiler.meters.replay:SOURCE",
     "fake": "profiler.meters.fake:SOURCE",
