@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from stand_ins import perf
+from stand_ins.amd import FOLDER as AMD_FOLDER
+from stand_ins.amd import AmdModule, FakeAmdGpu
 from stand_ins.boards import BoardTree, Vcgencmd
 from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
 from stand_ins.sysfs import SysfsTree
@@ -95,3 +98,17 @@ def vcgencmd(board_tree: BoardTree, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     command = Vcgencmd(tmp_path / "bin")
     monkeypatch.setenv("PATH", str(command.folder), prepend=":")
     return command
+
+
+@pytest.fixture
+def amd_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AmdModule]:
+    """A stand-in for AMD's module, to be imported as ``amdsmi``; shows one GPU."""
+    module = AmdModule(tmp_path / "amd.json")
+    module.show(FakeAmdGpu())
+    monkeypatch.setenv("FAKE_AMDSMI", str(module.script))
+    monkeypatch.syspath_prepend(str(AMD_FOLDER))
+    before = sys.modules.pop("amdsmi", None)
+    yield module
+    sys.modules.pop("amdsmi", None)
+    if before is not None:
+        sys.modules["amdsmi"] = before

@@ -8,6 +8,7 @@ an installed package offers under the entry point group ``cwmp.meters`` as
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -18,6 +19,7 @@ BUILT_IN = {
     "rapl": "profiler.meters.rapl:SOURCE",
     "perf": "profiler.meters.perf:SOURCE",
     "nvml": "profiler.meters.nvml:SOURCE",
+    "amd": "profiler.meters.amd:SOURCE",
     "ina3221": "profiler.meters.ina3221:SOURCE",
     "pmic": "profiler.meters.pmic:SOURCE",
     "hwmon": "profiler.meters.hwmon:SOURCE",
@@ -105,7 +107,7 @@ def discover() -> list[SourceReport]:
 def _best(device: str, rails: Sequence[str] | None) -> EnergyMeter:
     kind = device.partition(":")[0]
     if kind == "cuda":
-        return meter_source("nvml").open(device=device, rails=rails)
+        return meter_source(_gpu_source()).open(device=device, rails=rails)
     if kind != "cpu":
         raise InputError(f"no meter knows the device {device!r}; name one with --meter")
     causes = []
@@ -131,6 +133,12 @@ def _of_processor(report: SourceReport) -> bool:
     from profiler.meters.hwmon_chips import CPU_DOMAINS
 
     return all(rail.domain in CPU_DOMAINS for rail in report.rails if rail.counted)
+
+
+def _gpu_source() -> str:
+    """``amd`` where torch is built for ROCm, which calls its devices cuda, too; else ``nvml``."""
+    version = getattr(sys.modules.get("torch"), "version", None)
+    return "amd" if getattr(version, "hip", None) else "nvml"
 
 
 def _installed() -> dict[str, metadata.EntryPoint]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from stand_ins.amd import FakeAmdGpu
 from stand_ins.boards import BoardTree
 from stand_ins.nvml import FakeGpu
 from stand_ins.perf import FakeEvent
 
 from profiler.errors import InputError, MeterReadError
-from profiler.meters import hwmon_chips, ina3221_rails
+from profiler.meters import amd, amd_gpus, hwmon_chips, ina3221_rails, nvml
+from profiler.meters.amd import AmdSource
 from profiler.meters.base import EnergyMeter, choose_rails, energy_between
 from profiler.meters.battery import BatterySource
 from profiler.meters.fake import FakeMeter, ManualClock
@@ -119,6 +122,27 @@ def _battery(request: pytest.FixtureRequest) -> Subject:
     return Subject(BatterySource().open, lambda: tree.advance(1.0))
 
 
+def _nvml_power(request: pytest.FixtureRequest) -> Subject:
+    library = request.getfixturevalue("nvml_library")
+    request.getfixturevalue("monkeypatch").setattr(nvml, "PERIOD_S", 0.002)
+    gpu = FakeGpu(status=3, power_w=2.0).with_(instant=0)
+    library.show(gpu, gpu.but(uuid="GPU-2"))
+    return Subject(NvmlSource().open, lambda: time.sleep(0.02))
+
+
+def _amd(request: pytest.FixtureRequest, counted_w: float = 2.0) -> Subject:
+    module = request.getfixturevalue("amd_module")
+    request.getfixturevalue("monkeypatch").setattr(amd, "PERIOD_S", 0.002)
+    request.getfixturevalue("monkeypatch").setattr(amd_gpus, "_CHECK_S", 0.02)
+    gpu = FakeAmdGpu(power_w=2.0, counted_w=counted_w)
+    module.show(gpu, gpu.but(bdf="0000:c6:00.0"))
+    return Subject(AmdSource().open, lambda: time.sleep(0.02))
+
+
+def _amd_power(request: pytest.FixtureRequest) -> Subject:
+    return _amd(request, counted_w=0.0)
+
+
 def _modelled(request: pytest.FixtureRequest) -> Subject:
     return Subject(ModelledMeter, lambda: sum(range(200_000)) and None)
 
@@ -149,6 +173,9 @@ SUBJECTS = {
     "perf": _perf,
     "pyjoules": _pyjoules,
     "nvml": _nvml,
+    "nvml-power": _nvml_power,
+    "amd": _amd,
+    "amd-power": _amd_power,
     "ina3221": _ina3221,
     "hwmon": _hwmon,
     "pmic": _pmic,
