@@ -32,6 +32,8 @@ GUARD_POWER_W = 300.0
 """More than a machine draws from its batteries."""
 SLACK_S = 90.0
 """How old a gauge's figure may be; the slowest known ones are updated once a minute."""
+STALL_S = 900.0
+"""A gauge that shows one value for so long has stopped."""
 STEP_S = 60.0
 """The longest that a gauge takes to step: what it shows may be so old."""
 SAMPLED_LAG_S = 4.0
@@ -72,11 +74,13 @@ class BatteryMeter:
         self._losses = 0
         self._failure: MeterError | None = None
         self._channels: list[Channel] = []
+        # Of several, one may rest while another is emptied.
+        stall_s = STALL_S if len(found) == 1 else None
         for battery in found:
             if battery.name in self._info.selected:
                 spent = SpentEnergy(battery)
                 label = f"the energy taken from {battery.name}"
-                counter = UnwrappedCounter(label, 1e-6, GUARD_POWER_W, SLACK_S)
+                counter = UnwrappedCounter(label, 1e-6, GUARD_POWER_W, SLACK_S, stall_s=stall_s)
                 self._channels.append(started(battery.name, counter, spent.read))
         check_unplugged(supplies, found)
         self._stop = threading.Event()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 Power = float | Callable[[float], float]
@@ -47,14 +47,19 @@ class Shown:
     path: Path
     number: Callable[[], int]
     every_s: float = 0.0
-    next_s: float = field(default=0.0)
+    next_s: float = 0.0
+    last: int | None = None
 
     def write(self, now_s: float) -> None:
         if now_s + 1e-9 < self.next_s:
             return
         self.next_s = now_s + self.every_s
+        number = self.number()
+        if number == self.last:
+            return
+        self.last = number
         whole = self.path.with_name(f".{self.path.name}.new")
-        whole.write_text(f"{self.number()}\n")
+        whole.write_text(f"{number}\n")
         whole.replace(self.path)
 
 
