@@ -1,30 +1,35 @@
 """Blocks to cells: the mean energy of a call for each (layer, operation, pattern, k).
 
 Stein's two-stage rule: the mean is over all of a cell's blocks, its standard error is
-s_pilot / sqrt(B) with the pilot's n0 - 1 degrees of freedom, which is exact for normal
-differences although B was chosen after the pilot. Without pilot rows all blocks serve.
+s_pilot / sqrt(B), with s from the pilot alone, which is exact for normal differences although B was
+chosen after the pilot. Without pilot rows all blocks serve. The spread of a cell is moderated by
+that of the operation's other cells, and cells are weighted by the noise model behind that, which
+knows their calls and seconds but not their joules (`profiler.scatter`).
 
-Blocks in which the host slept or changed its clock (`UNSOUND`) enter no estimate; `unsound_blocks`
-counts them.
+Blocks in which the host slept, was throttled or changed its clock (`UNSOUND`) enter no estimate;
+`unsound_blocks` counts them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.leastsquares import nonnegative_least_squares
+from profiler import design
+from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP, THROTTLED
 from profiler.errors import FileFormatError, InputError
+from profiler.scatter import Scatter
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from profiler.trace import Trace
 
-UNSOUND = frozenset({"suspend-gap", "frequency-shift"})
+UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
 """Flags of blocks that did not measure the operation under one condition."""
 _KEYS = ["pattern", "layer", "k", "parameters"]
 
@@ -37,10 +42,10 @@ class CellMean:
         operation, pattern, layer, kind, shape, dtype, parameters, k, payload_bytes, macs: as
             in the trace's columns.
         mean_j: mean of ``cost_j_per_call``; may be negative.
-        variance: squared standard error of the mean, positive.
+        variance: squared standard error of the mean, moderated, positive.
         degrees: degrees of freedom behind *variance*.
-        counter_variance, relative_variance: the same variance as the operation's noise model
-            has it, `noise_variance`: J^2, and a share of the squared energy.
+        weight_variance: the same as the operation's noise model has it; its inverse weights the
+            cell in its layer's line.
         weight_degrees: degrees of freedom behind the noise model.
         blocks: blocks averaged.
     """
@@ -58,16 +63,9 @@ class CellMean:
     mean_j: float
     variance: float
     degrees: float
-    counter_variance: float
-    relative_variance: float
+    weight_variance: float
     weight_degrees: float
     blocks: int
-
-    @property
-    def weight_variance(self) -> float:
-        """The noise model at the mean; its inverse weights the cell in its layer's line."""
-        noise = self.counter_variance + self.relative_variance * self.mean_j**2
-        return max(noise, float(_least_variance(self.mean_j)) / self.blocks)
 
     @property
     def group(self) -> str:
@@ -91,8 +89,7 @@ def cell_means(trace: Trace) -> tuple[CellMean, ...]:
         raise InputError(f"the trace holds no blocks{flagged}: profile again")
     cells: list[CellMean] = []
     for operation, rows in blocks.groupby("operation", sort=False):
-        raw = [_raw_cell(cell) for _, cell in rows.groupby(_KEYS, sort=False, dropna=False)]
-        cells.extend(_with_noise_model(str(operation), raw))
+        cells.extend(_of_operation(str(operation), rows))
     return tuple(cells)
 
 
@@ -106,30 +103,53 @@ def _unsound(trace: Trace) -> NDArray[np.bool_]:
     return np.array([not UNSOUND.isdisjoint(text.split(",")) for text in flags], dtype=bool)
 
 
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """A cell before its error is known.
-
-    The variance of one block is that of the (pilot's) blocks, ``None`` for a single one, and
-    at least what the counter's steps alone account for: blocks that agree to the tick are not
-    exact.
-    """
-
-    cell: CellMean
-    block_variance: float | None
-    instrument_variance: float
-    inverse_repetitions: float
+def _of_operation(operation: str, rows: pd.DataFrame) -> list[CellMean]:
+    """The cells of one operation, which share a noise model."""
+    tables = [table for _, table in rows.groupby(_KEYS, sort=False, dropna=False)]
+    found = [_blocks_of(table) for table in tables]
+    scatter = design.scatter_of(found)
+    if scatter is None:
+        scatter = _instrument_alone(operation, found)
+    return [_cell_mean(table, blocks, scatter) for table, blocks in zip(tables, found, strict=True)]
 
 
-def _raw_cell(rows: pd.DataFrame) -> _Raw:
+def _blocks_of(rows: pd.DataFrame) -> design.CellBlocks:
     costs = rows["cost_j_per_call"].to_numpy(dtype=np.float64)
-    pilot = costs[(rows["stage"] == "pilot").to_numpy()]
-    sample = pilot if pilot.size >= 2 else costs
+    pilot = (rows["stage"] == "pilot").to_numpy(dtype=bool)
+    instrument = rows["standard_error_j_per_call"].to_numpy(dtype=np.float64)
+    repetitions = rows["repetitions"].to_numpy(dtype=np.float64)
+    return design.CellBlocks(
+        k=int(rows["k"].iloc[0]),
+        costs=costs,
+        pilot=pilot if pilot.sum() >= 2 else np.ones_like(pilot),
+        repetitions=float(np.mean(repetitions**-2.0) ** -0.5),
+        call_s=float(np.mean(rows["duration_s"].to_numpy(dtype=np.float64) / repetitions)),
+        edge_variance=float(np.mean(instrument**2)),
+    )
+
+
+def _instrument_alone(operation: str, cells: list[design.CellBlocks]) -> Scatter:
+    """A noise model from the counter's steps, where no cell has two blocks.
+
+    Raises:
+        InputError: the counter has no steps either.
+    """
+    variance_j2 = [cell.edge_variance * cell.repetitions**2 for cell in cells]
+    if not any(variance_j2):
+        raise InputError(
+            f"every cell of {operation!r} has a single block, so nothing says how uncertain "
+            "it is: profile with more blocks"
+        )
+    return Scatter(float(np.mean(variance_j2)), 0.0, 1.0, inf, 1.0)
+
+
+def _cell_mean(rows: pd.DataFrame, blocks: design.CellBlocks, scatter: Scatter) -> CellMean:
     first = rows.iloc[0]
     payload, macs = first["payload_bytes"], first["macs"]
-    spread = float(np.var(sample, ddof=1)) if sample.size >= 2 else None
-    instrument = rows["standard_error_j_per_call"].to_numpy(dtype=np.float64)
-    cell = CellMean(
+    mean_j, count = float(blocks.costs.mean()), int(blocks.costs.size)
+    model = max(float(scatter.variance(blocks.repetitions, blocks.call_s)), _least_variance(mean_j))
+    variance, degrees = scatter.moderate(blocks.variance, blocks.degrees, model)
+    return CellMean(
         operation=first["operation"],
         pattern=first["pattern"],
         layer=first["layer"],
@@ -137,69 +157,21 @@ def _raw_cell(rows: pd.DataFrame) -> _Raw:
         shape=parse_shape(first["shape"]),
         dtype=first["dtype"],
         parameters=int(first["parameters"]),
-        k=int(first["k"]),
+        k=blocks.k,
         payload_bytes=None if _absent(payload) else int(payload),
         macs=None if _absent(macs) else float(macs),
-        mean_j=float(costs.mean()),
-        variance=0.0,
-        degrees=float(max(sample.size - 1, 1)),
-        counter_variance=0.0,
-        relative_variance=0.0,
-        weight_degrees=0.0,
-        blocks=int(costs.size),
+        mean_j=mean_j,
+        variance=max(float(variance), _least_variance(mean_j)) / count,
+        degrees=max(float(degrees), 1.0),
+        weight_variance=model / count,
+        weight_degrees=scatter.degrees,
+        blocks=count,
     )
-    inverse = float(np.mean(1.0 / rows["repetitions"].to_numpy(dtype=np.float64) ** 2))
-    return _Raw(cell, spread, float(np.mean(instrument**2)), inverse)
 
 
-def _with_noise_model(operation: str, raw: list[_Raw]) -> list[CellMean]:
-    """Give each cell its own variance and, for its weight, the one that the noise model says."""
-    by_counter, relative, degrees = _noise_model(operation, raw)
-    finished = []
-    for item in raw:
-        cell = replace(
-            item.cell,
-            counter_variance=by_counter * item.inverse_repetitions / item.cell.blocks,
-            relative_variance=relative / item.cell.blocks,
-            weight_degrees=degrees,
-        )
-        own = max(item.block_variance or 0.0, item.instrument_variance) / cell.blocks
-        least = float(_least_variance(cell.mean_j)) / cell.blocks
-        finished.append(replace(cell, variance=max(own or cell.weight_variance, least)))
-    return finished
-
-
-def _noise_model(operation: str, raw: list[_Raw]) -> tuple[float, float, float]:
-    """A block's variance as v0 / repetitions^2 + (r mean)^2: v0, r^2 and degrees of freedom.
-
-    A cell's own s^2 has few degrees of freedom, and weighting by it favours the cells that
-    happen to look precise: their line then claims too narrow an interval. Two numbers fitted to
-    all cells of one operation, counter steps (v0) and a relative part (r), do not follow single
-    cells. Fitted by the gamma likelihood's reweighting, w = degrees / prediction^2.
-    """
-    spread = np.array([max(item.block_variance or 0.0, item.instrument_variance) for item in raw])
-    known = np.array([item.block_variance is not None for item in raw]) | (spread > 0)
-    if not known.any():
-        raise InputError(
-            f"every cell of {operation!r} has a single block, so nothing says how uncertain "
-            "it is: profile with more blocks"
-        )
-    mean = np.array([item.cell.mean_j for item in raw])
-    floor = _least_variance(mean)
-    design = np.column_stack([[item.inverse_repetitions for item in raw], mean**2])
-    degrees = np.array([item.cell.degrees for item in raw])
-    seen = np.maximum(spread, floor)
-    predicted = seen
-    for _ in range(10):
-        weight = degrees / predicted**2
-        coefficients = nonnegative_least_squares(design[known], seen[known], weight[known])
-        predicted = np.maximum(design @ coefficients, floor)
-    return float(coefficients[0]), float(coefficients[1]), float(degrees[known].sum())
-
-
-def _least_variance(mean: float | NDArray[np.float64]) -> NDArray[np.float64]:
+def _least_variance(mean_j: float) -> float:
     """What rounding alone leaves of a variance: nothing is known to a part in 10^9."""
-    return np.asarray((1e-9 * mean) ** 2 + 1e-40)
+    return (1e-9 * mean_j) ** 2 + 1e-40
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

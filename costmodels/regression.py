@@ -3,9 +3,9 @@
     E = sum_j  price_j x feature_j,    price_j >= 0,
 
 by least squares on relative error over the cell means of all layers. A cell whose mean drowns
-in its own error counts for less: the weight is 1 / (E^2 + s(E)^2) with s^2 the noise model of
-`costmodels.cells`. Both are taken at the fitted E, not at the noisy mean, which would favour the
-cells that came out low (`costmodels.estimators.RelativeNNLS`).
+in its own error counts for less: the weight is 1 / (E^2 + s^2) with s^2 the noise model of
+`costmodels.cells`. E is taken as fitted, not as the noisy mean, which would favour the cells that
+came out low (`costmodels.estimators.RelativeNNLS`).
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[
 
 
 def _arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
-    """Features, means, and the two parts of the noise model, shape (m, 2)."""
+    """Features, means, and the variance of each as the noise model has it."""
     y = np.array([cell.mean_j for cell in cells])
-    noise = np.array([[cell.counter_variance, cell.relative_variance] for cell in cells])
+    noise = np.array([cell.weight_variance for cell in cells])
     return cell_features(cells), y, noise
 
 
@@ -153,10 +153,7 @@ def _fit(X: Floats, y: Floats, noise: Floats) -> Floats:
 
     kept = _distinguishable(X)
     prices = np.zeros(X.shape[1])
-    share = 1.0 / (1.0 + noise[:, 1])  # share / (E^2 + share v) = 1 / (E^2 + v + r E^2)
-    found = RelativeNNLS(refits=_REFITS).fit(
-        X[:, kept], y, sample_weight=share, variance=share * noise[:, 0]
-    )
+    found = RelativeNNLS(refits=_REFITS).fit(X[:, kept], y, variance=noise)
     prices[kept] = found.coef_
     return prices
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from profiler.blocks import FREQUENCY_SHIFT, Pair
+from profiler.blocks import Pair
+from profiler.conditions import SUSPEND_GAP, THROTTLED
 from profiler.errors import CounterFaultError, CwmpError, InputError, MeterReadError
 from profiler.workloads import Cell, Operation, Workload
 
 _Result = TypeVar("_Result")
 _Pair = TypeVar("_Pair", bound=Pair)
 FAILURES_IN_A_ROW = 4
+_COOLING_S = 0.25
 
 
 class DisturbedError(CounterFaultError):
@@ -25,10 +28,13 @@ class Attempts:
     Args:
         drop: called with the cause of each loss: an error's class, or a block's flag.
         kept: what becomes of what was measured, for the end of an error's message.
+        sleep: waits so many seconds, for a throttled device to cool.
     """
 
-    def __init__(self, drop: Callable[[str], None], kept: str) -> None:
-        self._drop, self._kept = drop, kept
+    def __init__(
+        self, drop: Callable[[str], None], kept: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._drop, self._kept, self._sleep = drop, kept, sleep
 
     def insist(
         self,
@@ -54,6 +60,8 @@ class Attempts:
                 self._drop(str(error) if disturbed else type(error).__name__)
             finally:
                 workload.close()
+            if THROTTLED in str(lost[-1]):
+                self._sleep(_COOLING_S * 2.0 ** len(lost))
         raise MeterReadError(
             f"{len(lost)} blocks in a row were lost: {lost[-1]}; {self._kept}"
         ) from lost[-1]
@@ -62,14 +70,15 @@ class Attempts:
 def undisturbed(pair: _Pair, attempt: int) -> _Pair:
     """*pair*, unless it must be measured again.
 
-    A pair that spans a suspend never counts. One at an unusual clock counts at the last attempt,
-    with its flag: a host whose clock never rests can still be measured.
+    A pair that spans a suspend never counts. One that was throttled, or ran at an unusual clock,
+    is kept at the last attempt with its flag, and enters no estimate: a host whose clock never
+    rests ends its session, and says in how many blocks it was so.
 
     Raises:
         DisturbedError: naming the flag.
     """
     for flag in pair.flags:
-        if flag != FREQUENCY_SHIFT or attempt < FAILURES_IN_A_ROW - 1:
+        if flag == SUSPEND_GAP or attempt < FAILURES_IN_A_ROW - 1:
             raise DisturbedError(flag)
     return pair
 

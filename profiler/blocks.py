@@ -12,40 +12,56 @@ they cancel in the marginal cost; in the gross cost they are subtracted with the
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, sqrt
 
 import numpy as np
 
+from profiler.conditions import disturbances
 from profiler.errors import InputError
 from profiler.gauge import Gauge, Window
-from profiler.sysfs import sysfs_root
 from profiler.workloads import Workload
 
 MAX_REPETITIONS = 10_000_000
 SHORTEST_SLEEP_S = 1e-3
 _CALIBRATION_COUNTS, _LONGEST_COUNT_S = 3, 0.010
-SUSPEND_GAP, FREQUENCY_SHIFT = "suspend-gap", "frequency-shift"
-_SUSPEND_GAP_S = 1e-3
-_SHIFT = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a block was measured under.
+
+    Attributes:
+        flags: of `profiler.conditions.disturbances`.
+        temperature_c: of the device before the block; ``None`` where it shows none.
+        frequency_hz: of its clock right after the operation, likewise.
+    """
+
+    flags: tuple[str, ...] = ()
+    temperature_c: float | None = None
+    frequency_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The operation's window and its loop's, each around *repetitions* calls.
-
-    Attributes:
-        flags: `SUSPEND_GAP` where the host slept meanwhile, `FREQUENCY_SHIFT` where its clock
-            was not the usual one.
-    """
+    """The operation's window and its loop's, each around *repetitions* calls."""
 
     repetitions: int
     operation: Window
     loop: Window
-    flags: tuple[str, ...]
+    under: Surroundings
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What disturbed it."""
+        return self.under.flags
+
+    @property
+    def operation_s(self) -> float:
+        """Seconds of the operation's window that its loop's has not: quiet tails cancel."""
+        return self.operation.duration_s - self.loop.duration_s
 
     @property
     def cost_j_per_call(self) -> float:
@@ -116,9 +132,9 @@ def measure_pair(
 ) -> Pair:
     """Meter operation and loop alone; arguments and errors as for `measure_block`."""
     actions = _loops(workload, repetitions)
-    windows, flags = _metered(workload, actions, gauge, generator, usual_frequency_hz)
+    windows, under = _metered(workload, actions, gauge, generator, usual_frequency_hz)
     operation, loop = windows
-    return Pair(repetitions, operation, loop, flags)
+    return Pair(repetitions, operation, loop, under)
 
 
 def measure_block(
@@ -138,10 +154,12 @@ def measure_block(
     """
     length_s = max(sleep_s, SHORTEST_SLEEP_S)
     actions = [*_loops(workload, repetitions), lambda: gauge.sleep(length_s)]
-    windows, flags = _metered(workload, actions, gauge, generator, usual_frequency_hz)
+    windows, under = _metered(workload, actions, gauge, generator, usual_frequency_hz)
     operation, loop, sleep = windows
     edge_j = gauge.edge_j(sleep.power_w)
-    return Block(repetitions, operation, loop, flags, sleep, edge_j=hypot(edge_j, edge_j))
+    sampling_j = sqrt(operation.sampling_j2 + loop.sampling_j2)
+    error_j = hypot(edge_j, edge_j, sampling_j)
+    return Block(repetitions, operation, loop, under, sleep, edge_j=error_j)
 
 
 def _loops(workload: Workload, repetitions: int) -> list[Callable[[], None]]:
@@ -156,49 +174,22 @@ def _metered(
     gauge: Gauge,
     generator: np.random.Generator,
     usual_frequency_hz: float | None,
-) -> tuple[list[Window], tuple[str, ...]]:
-    """A window of each action, measured in random order after one call, and the flags."""
+) -> tuple[list[Window], Surroundings]:
+    """A window of each action, measured in random order after one call, and what disturbed it."""
     windows: dict[int, Window] = {}
+    extra_s = gauge.extra_tail_s(generator)
     frequency_hz = None
     with _quiet():
-        gap_s = suspended_s()
+        before = gauge.observer.observe()
         workload.run(1)
         for which in generator.permutation(len(actions)).tolist():
-            windows[which] = gauge.window(actions[which], generator)
-            if which == 0 and usual_frequency_hz is not None:
-                frequency_hz = cpu_frequency_hz()
-        gap_s = suspended_s() - gap_s
+            windows[which] = gauge.window(actions[which], generator, extra_s)
+            if which == 0:
+                frequency_hz = gauge.observer.observe().frequency_hz
+        after = gauge.observer.observe()
     ordered = [windows[which] for which in range(len(actions))]
-    return ordered, _flags(gap_s, frequency_hz, usual_frequency_hz)
-
-
-def suspended_s() -> float:
-    """Seconds this host has slept since it booted; a change means a window spans a suspend."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def cpu_frequency_hz() -> float | None:
-    """The highest current frequency of the first eight cores; ``None`` where it is not shown."""
-    folder = sysfs_root() / "devices/system/cpu"
-    seen = []
-    for number in range(8):
-        try:
-            text = (folder / f"cpu{number}/cpufreq/scaling_cur_freq").read_text()
-            seen.append(float(text) * 1e3)
-        except (OSError, ValueError):
-            continue
-    return max(seen, default=None)
-
-
-def _flags(gap_s: float, frequency_hz: float | None, usual_hz: float | None) -> tuple[str, ...]:
-    flags = []
-    if gap_s > _SUSPEND_GAP_S:
-        flags.append(SUSPEND_GAP)
-    if frequency_hz and usual_hz and abs(frequency_hz / usual_hz - 1) > _SHIFT:
-        flags.append(FREQUENCY_SHIFT)
-    return tuple(flags)
+    flags = disturbances(before, after, frequency_hz, usual_frequency_hz)
+    return ordered, Surroundings(flags, before.temperature_c, frequency_hz)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ Read beside the windows, never inside them. What a host does not show is ``None`
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +16,9 @@ from profiler.sysfs import sysfs_root
 
 _CPUS_LOOKED_AT = 8
 _THROTTLES = ("core_throttle_count", "package_throttle_count")
+SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED = "suspend-gap", "frequency-shift", "throttled"
+_SUSPEND_GAP_S = 1e-3
+_SHIFT = 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +45,48 @@ class Observer(Protocol):
     def observe(self) -> Conditions: ...
 
 
-@dataclass(frozen=True)
 class HostObserver:
-    """The conditions of this host, from the kernel's tree; paths are looked up once."""
+    """The conditions of this host, from the kernel's tree; its files are looked up once.
 
-    root: Path = field(default_factory=sysfs_root)
+    Args:
+        root: of the tree; by default `profiler.sysfs.sysfs_root`.
+    """
 
-    def __post_init__(self) -> None:
-        cpus = [self.root / f"devices/system/cpu/cpu{n}" for n in range(_CPUS_LOOKED_AT)]
-        paths = {
-            "_clocks": [cpu / "cpufreq/scaling_cur_freq" for cpu in cpus],
-            "_throttles": [cpu / "thermal_throttle" / name for cpu in cpus for name in _THROTTLES],
-            "_zones": _package_zones(self.root),
-        }
-        for name, candidates in paths.items():
-            object.__setattr__(self, name, [path for path in candidates if path.exists()])
+    def __init__(self, root: Path | None = None) -> None:
+        root = sysfs_root() if root is None else root
+        cpus = [root / f"devices/system/cpu/cpu{n}" for n in range(_CPUS_LOOKED_AT)]
+        throttles = [cpu / "thermal_throttle" / name for cpu in cpus for name in _THROTTLES]
+        self._clocks = _existing(cpu / "cpufreq/scaling_cur_freq" for cpu in cpus)
+        self._throttles = _existing(throttles)
+        self._zones = _package_zones(root)
 
     def observe(self) -> Conditions:
         """What the host shows now; microseconds a file."""
-        clocks, zones, throttles = (
-            [value for path in getattr(self, name) if (value := _number(path)) is not None]
-            for name in ("_clocks", "_zones", "_throttles")
-        )
+        clocks, zones, throttles = map(_numbers, (self._clocks, self._zones, self._throttles))
         return Conditions(
             suspended_s=suspended_s(),
             frequency_hz=max(clocks) * 1e3 if clocks else None,
             temperature_c=max(zones) * 1e-3 if zones else None,
             throttled=sum(map(int, throttles)) if throttles else None,
         )
+
+
+def disturbances(
+    before: Conditions, after: Conditions, frequency_hz: float | None, usual_hz: float | None
+) -> tuple[str, ...]:
+    """What disturbed the block between two observations, as flags.
+
+    `SUSPEND_GAP` where the host slept, `THROTTLED` where its throttle count moved, and
+    `FREQUENCY_SHIFT` where the clock seen under load was a tenth off the usual one.
+    """
+    flags = []
+    if after.suspended_s - before.suspended_s > _SUSPEND_GAP_S:
+        flags.append(SUSPEND_GAP)
+    if None not in (before.throttled, after.throttled) and before.throttled != after.throttled:
+        flags.append(THROTTLED)
+    if frequency_hz and usual_hz and abs(frequency_hz / usual_hz - 1) > _SHIFT:
+        flags.append(FREQUENCY_SHIFT)
+    return tuple(flags)
 
 
 def suspended_s() -> float:
@@ -87,6 +106,10 @@ def _package_zones(root: Path) -> list[Path]:
     return [zone / "temp" for zone in packages or zones]
 
 
+def _existing(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip().lower()
@@ -94,8 +117,12 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _number(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return None
+def _numbers(paths: Iterable[Path]) -> list[float]:
+    """What these files hold; one that vanished or holds no finite number is left out."""
+    values = []
+    for path in paths:
+        try:
+            values.append(float(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return [value for value in values if isfinite(value)]

@@ -11,9 +11,12 @@ a0 and c0 are the line through the sizing blocks; e_low and e_high the raw joule
 (idle power included) at the smallest and largest k. The floor keeps a cost that drowns in its
 own call, and would need endless blocks to pin to a few percent of nothing, from taking the
 session. The pilot's spread s then sets B = max(n0, ceil((t s_a / w_a)^2), the same for c),
-where s_a and s_c are the standard errors of a and c from one block a cell. The line's weights
-are 1/e^2, for a block's scatter grows with the energy in it; weights taken from each cell's own
-few pilot blocks would favour those that look precise by chance.
+where s_a and s_c are the standard errors of a and c from one block a cell.
+
+The spread of a cell is moderated by that of its operation's other cells, and the line is weighted
+by the noise model behind that (`profiler.scatter`), which knows a cell's calls and seconds but not
+its joules: weights that did would favour the cells that came out low by chance, and bias the line.
+Because cells lend each other degrees of freedom, the pilot is short where there are many.
 """
 
 from __future__ import annotations
@@ -26,12 +29,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from profiler.errors import InputError
+from profiler.scatter import Scatter, fit_scatter
 from profiler.statistics import Line, fit_line, t_quantile
 from profiler.workloads import Cell
 
 PILOT_BLOCKS, FEWEST_PILOT_BLOCKS = 6, 2
+PILOT_DEGREES = 30
+"""Degrees of freedom an operation's pilot is to have, where six blocks a cell reach that."""
 MAX_BLOCKS = 500
 FLOOR = 0.25
+_PASSES = 4
+_LEAST_EDGE_SHARE = 0.1
+_LINE, _Z95 = 1.5, 1.96
 
 Group = tuple[str, str, str]
 
@@ -43,18 +52,56 @@ class CellStatistics:
     Attributes:
         k: the cell's k.
         mean: mean marginal joules a call over all its blocks; may be negative.
-        raw: joules of a call, idle power included: what the line's weights go by.
-        variance: of one block, from the pilot alone, at least that of the counter's edges.
-        degrees: pilot blocks minus one.
+        variance: of one block, from the pilot alone, moderated by the operation's other cells.
+        degrees: degrees of freedom behind it.
+        model: a block's variance as the operation's noise model has it; weights the line.
         blocks: all its blocks.
     """
 
     k: int
     mean: float
-    raw: float
     variance: float
-    degrees: int
+    degrees: float
+    model: float
     blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellBlocks:
+    """The blocks of one cell, before its operation's noise is known.
+
+    Attributes:
+        k: the cell's k.
+        costs: marginal joules a call by block, shape (B,).
+        pilot: whether a block belongs to the pilot, bool, shape (B,).
+        repetitions: calls a block; their harmonic square mean where blocks differ in it.
+        call_s: mean seconds a call.
+        edge_variance: mean squared standard error of a block from the counter's steps.
+    """
+
+    k: int
+    costs: NDArray[np.float64]
+    pilot: NDArray[np.bool_]
+    repetitions: float
+    call_s: float
+    edge_variance: float
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the cell's own variance: pilot blocks minus one."""
+        return max(int(self.pilot.sum()) - 1, 0)
+
+    @property
+    def variance(self) -> float:
+        """Of one block, from the pilot; at least a tenth of what the counter's steps make.
+
+        Blocks that agree to the tick are not exact. The whole of it as a least value would
+        make every interval too wide.
+        """
+        first = self.costs[self.pilot]
+        own = float(np.var(first, ddof=1)) if first.size >= 2 else 0.0
+        scale = float(np.mean(np.abs(self.costs))) if self.costs.size else 0.0
+        return max(own, _LEAST_EDGE_SHARE * self.edge_variance, (1e-9 * scale) ** 2, 1e-40)
 
 
 def group_of(cell: Cell) -> Group:
@@ -70,25 +117,35 @@ def groups_of(cells: Sequence[Cell]) -> dict[Group, list[int]]:
     return groups
 
 
-def cell_statistics(
-    k: int, costs: ArrayLike, raw: ArrayLike, pilot: ArrayLike, edge_variance: float
-) -> CellStatistics | None:
-    """Mean over all blocks, spread from the pilot's; ``None`` with fewer than two pilot blocks.
-
-    Args:
-        k: the cell's k.
-        costs: marginal joules a call by block, shape (B,).
-        raw: joules a call by block, idle power included, shape (B,).
-        pilot: whether a block belongs to the pilot, bool, shape (B,).
-        edge_variance: mean squared standard error of a block from counter steps.
-    """
-    values = np.asarray(costs, dtype=np.float64)
-    first = values[np.asarray(pilot, dtype=bool)]
-    if first.size < 2:
+def scatter_of(cells: Sequence[CellBlocks]) -> Scatter | None:
+    """The noise model of one operation's cells; ``None`` where none has two pilot blocks."""
+    known = [cell for cell in cells if cell.degrees > 0]
+    if not known:
         return None
-    call_j = max(float(np.mean(np.asarray(raw, dtype=np.float64))), 1e-30)
-    variance = max(float(np.var(first, ddof=1)), edge_variance, (1e-6 * call_j) ** 2)
-    return CellStatistics(k, float(np.mean(values)), call_j, variance, first.size - 1, values.size)
+    return fit_scatter(
+        [cell.variance for cell in known],
+        [cell.degrees for cell in known],
+        [cell.repetitions for cell in known],
+        [cell.call_s for cell in known],
+    )
+
+
+def cell_statistics(cell: CellBlocks, scatter: Scatter) -> CellStatistics | None:
+    """Mean over all blocks, spread from the pilot's; ``None`` for a cell without a block."""
+    if not cell.costs.size:
+        return None
+    model = scatter.variance(cell.repetitions, cell.call_s)
+    variance, degrees = scatter.moderate(cell.variance, cell.degrees, model)
+    if not degrees > 0:
+        return None
+    return CellStatistics(
+        k=cell.k,
+        mean=float(np.mean(cell.costs)),
+        variance=float(variance),
+        degrees=float(degrees),
+        model=float(model),
+        blocks=cell.costs.size,
+    )
 
 
 def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
@@ -100,7 +157,7 @@ def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
         [cell.mean for cell in cells],
         [cell.variance / cell.blocks for cell in cells],
         [cell.degrees for cell in cells],
-        [cell.blocks / cell.raw**2 for cell in cells],
+        [cell.blocks / cell.model for cell in cells],
     )
 
 
@@ -140,6 +197,8 @@ def target_widths(k: ArrayLike, cost: ArrayLike, raw: ArrayLike, precision: floa
 
 def group_blocks(pilot: Sequence[CellStatistics], widths: Widths) -> int:
     """Blocks a cell, pilot included, for the fitted a and c to reach *widths* (Stein)."""
+    if not pilot:
+        return 0
     least = min(cell.blocks for cell in pilot)
     line = fit_cells([replace(cell, blocks=1) for cell in pilot])
     if line is None or widths.c is None:
@@ -150,6 +209,32 @@ def group_blocks(pilot: Sequence[CellStatistics], widths: Widths) -> int:
             _stein(line.se_a, line.degrees_a, widths.a), _stein(line.se_c, line.degrees_c, widths.c)
         )
     return max(least, wanted)
+
+
+def window_s(
+    *, edge_j: float, power_w: float, precision: float, shortest_s: float, longest_s: float
+) -> float:
+    """Seconds a window of a cell lasts: what makes its pilot just long enough.
+
+    With the counter's steps alone, n0 blocks of windows of T seconds know a cost to a share of
+    t sqrt(2) edge / (P T sqrt(n0)). Longer windows would spend more than asked for in the pilot;
+    shorter ones need more blocks than they save, for the number goes with 1 / T^2. So::
+
+        T = LINE t sqrt(2) edge / (sqrt(n0) precision P)
+
+    between the bounds, with n0 and t at their least and LINE = 1.5 since a slope is less sure than
+    its cells.
+
+    Args:
+        edge_j: standard error of one window from the counter's steps.
+        power_w: what the operation draws above its loop, as sized.
+        precision: wanted relative half-width.
+        shortest_s, longest_s: the bounds.
+    """
+    if not (edge_j > 0 and power_w > 0):
+        return longest_s if edge_j > 0 else shortest_s
+    wanted_s = _LINE * _Z95 * sqrt(2 / FEWEST_PILOT_BLOCKS) * edge_j / (precision * power_w)
+    return min(max(wanted_s, shortest_s), longest_s)
 
 
 def cap_to_time(
@@ -184,17 +269,54 @@ def cap_to_time(
     return at(low)
 
 
-def pilot_order(cells: int, blocks: int, seed: int) -> list[int]:
-    """Cell positions: *blocks* rounds, each a fresh random order of all cells."""
+def pilot_counts(cells: Sequence[Cell]) -> NDArray[np.int64]:
+    """Pilot blocks a cell, shape (cells,): `FEWEST_PILOT_BLOCKS` to `PILOT_BLOCKS`.
+
+    As many as give the cell's operation `PILOT_DEGREES`, one less than its blocks a cell.
+    """
+    of_operation = {cell.operation: 0 for cell in cells}
+    for cell in cells:
+        of_operation[cell.operation] += 1
+    wanted = {
+        name: min(max(1 + ceil(PILOT_DEGREES / count), FEWEST_PILOT_BLOCKS), PILOT_BLOCKS)
+        for name, count in of_operation.items()
+    }
+    return np.array([wanted[cell.operation] for cell in cells], dtype=np.int64)
+
+
+def pilot_order(counts: ArrayLike, seed: int) -> list[int]:
+    """Cell positions: rounds, each a fresh random order of the cells that still want a block."""
+    blocks = np.asarray(counts, dtype=np.int64)
     generator = np.random.default_rng([seed, 1])
-    return [int(cell) for _ in range(blocks) for cell in generator.permutation(cells)]
+    return [
+        int(cell)
+        for done in range(int(blocks.max(initial=0)))
+        for cell in generator.permutation(np.flatnonzero(blocks > done))
+    ]
 
 
-def main_order(extra: ArrayLike, seed: int, first: int) -> list[int]:
-    """Cell positions of the main blocks from number *first* on, *extra* a cell, at random."""
-    counts = np.asarray(extra, dtype=np.int64)
-    order = np.repeat(np.arange(counts.size), counts)
-    return [int(cell) for cell in np.random.default_rng([seed, 2, first]).permutation(order)]
+def main_order(have: ArrayLike, counts: ArrayLike, seed: int, first: int) -> list[int]:
+    """Cell positions of the main blocks from number *first* on: the widest intervals first.
+
+    In pass p of P every cell gets what brings it to p / P of its *counts*, in random order. Those
+    that ask for most, whose intervals are widest against what is wanted, are served from the
+    first pass on, the others wait until the rest has caught up; a session that is stopped leaves
+    intervals of about equal standing.
+
+    Args:
+        have: blocks already measured, shape (m,).
+        counts: blocks a cell in the end, shape (m,).
+    """
+    reached, wanted = np.asarray(have, dtype=np.int64), np.asarray(counts, dtype=np.int64)
+    generator = np.random.default_rng([seed, 2, first])
+    order: list[int] = []
+    for done in range(1, _PASSES + 1):
+        target = np.maximum(reached, -(-done * wanted // _PASSES))
+        target = np.minimum(target, np.maximum(wanted, reached))
+        missing = np.repeat(np.arange(wanted.size), target - reached)
+        order += generator.permutation(missing).tolist()
+        reached = target
+    return order
 
 
 def block_seed(seed: int, block: int) -> int:

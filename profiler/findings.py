@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from profiler import design
 from profiler.pace import Pace
 from profiler.records import BlockRecord, SizingRecord
+from profiler.scatter import Scatter
 from profiler.statistics import t_quantile
 from profiler.workloads import Cell
 
@@ -29,11 +30,17 @@ class Findings:
         self._cells = cells
         self._groups = design.groups_of(cells)
         self._by_cell: dict[int, list[BlockRecord]] = {n: [] for n in range(len(cells))}
+        self._operations: dict[str, list[int]] = {}
+        for position, cell in enumerate(cells):
+            self._operations.setdefault(cell.operation, []).append(position)
+        self._pilots = dict.fromkeys(self._operations, 0)
+        self._scatter: dict[str, tuple[Scatter, int]] = {}
 
     def keep(self, record: BlockRecord) -> None:
         """Add a block."""
         self.blocks.append(record)
         self._by_cell[record.cell].append(record)
+        self._pilots[self._cells[record.cell].operation] += record.stage == "pilot"
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -49,6 +56,7 @@ class Findings:
     def wanted(self, precision: float) -> NDArray[np.int64]:
         """Blocks a cell that *precision* asks for after the pilot (Stein); shape (cells,)."""
         wanted = self.counts
+        self._scatter.clear()
         for members in self._groups.values():
             pilot = [found for n in members if (found := self.statistics(n)) is not None]
             sizing = [self.sizing[n] for n in members]
@@ -62,15 +70,36 @@ class Findings:
         return wanted
 
     def statistics(self, position: int) -> design.CellStatistics | None:
-        """What the blocks of one cell say; ``None`` with fewer than two of the pilot."""
+        """What the blocks of one cell say; ``None`` before its operation's pilot says how sure."""
+        scatter = self._scatter_of(self._cells[position].operation)
+        if scatter is None:
+            return None
+        return design.cell_statistics(self._cell_blocks(position), scatter)
+
+    def _cell_blocks(self, position: int) -> design.CellBlocks:
         blocks = self._by_cell[position]
-        return design.cell_statistics(
-            self._cells[position].k,
-            [record.cost_j_per_call for record in blocks],
-            [record.raw_j_per_call for record in blocks],
-            [record.stage == "pilot" for record in blocks],
-            float(np.mean([record.standard_error_j_per_call**2 for record in blocks] or [0.0])),
+        lengths_s = [record.duration_s / record.repetitions for record in blocks]
+        return design.CellBlocks(
+            k=self._cells[position].k,
+            costs=np.array([record.cost_j_per_call for record in blocks]),
+            pilot=np.array([record.stage == "pilot" for record in blocks], dtype=bool),
+            repetitions=blocks[0].repetitions if blocks else 1,
+            call_s=float(np.mean(lengths_s)) if blocks else 0.0,
+            edge_variance=float(
+                np.mean([record.standard_error_j_per_call**2 for record in blocks] or [0.0])
+            ),
         )
+
+    def _scatter_of(self, operation: str) -> Scatter | None:
+        """The operation's noise model, fitted anew when its pilot has grown by a round."""
+        members = self._operations[operation]
+        known = self._scatter.get(operation)
+        if known is not None and self._pilots[operation] < known[1] + len(members):
+            return known[0]
+        scatter = design.scatter_of([self._cell_blocks(n) for n in members])
+        if scatter is not None:
+            self._scatter[operation] = (scatter, self._pilots[operation])
+        return scatter
 
     def relative_half_width(self, position: int) -> float | None:
         """Of the 95 % interval of the slope (or mean) that the cell is fitted in."""
@@ -95,11 +124,11 @@ class Findings:
         ratio = taken_s / expected_s if expected_s else 1.0
         return sized * max(ratio, 0.1)
 
-    def rest_s(self, pace: Pace, window_s: float, pilot_blocks: int) -> float:
-        """Seconds until every cell is sized and has *pilot_blocks* blocks; at least."""
+    def rest_s(self, pace: Pace, window_s: float, pilot: NDArray[np.int64]) -> float:
+        """Seconds until every cell is sized and has its *pilot* blocks; at least."""
         left_s = 0.0
         for n, blocks in self._by_cell.items():
-            missing = max(pilot_blocks - len(blocks), 0)
+            missing = max(int(pilot[n]) - len(blocks), 0)
             if n in self.sizing:
                 left_s += missing * self.sizing[n].block_s
             else:

@@ -5,7 +5,9 @@ phase of one. A counter lags by up to a step: read right after the work, it woul
 at the work's power, (P_op - P_quiet) tau / 2 on average, which no number of blocks averages out;
 and a window that starts on a step and always lasts 20.3 of them always shows 20. With quiet on
 both sides of both edges the mean is right for any length and any stepping, and what is left is
-scatter of P_quiet tau / sqrt(6) a window.
+scatter of P_quiet tau / sqrt(6) a window. The tail is lengthened by a random part of a step, the
+same in all windows of a block: a window of one length shows one of two values, and a few blocks
+would often show the same one, no scatter to estimate an error from.
 
 Before each window the process is left to fall quiet: the worker threads of an operation spin
 for milliseconds after their work, and would burn their joules in the next window.
@@ -15,15 +17,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from profiler.conditions import HostObserver, Observer
 from profiler.errors import CounterFaultError
-from profiler.meters.base import EnergyMeter, energy_between
+from profiler.meters.base import EnergyMeter, energy_between, sampling_variance_between
 from profiler.statistics import edge_standard_error_j
 
-SHORTEST_STEP_S, LONGEST_TAIL_S = 0.2e-3, 2.0
+SHORTEST_STEP_S = 0.2e-3
+LONGEST_STEP = 4.0
+"""In periods: a step seen to take longer was a stall of this process, not of the counter."""
 _TAIL_STEPS = 1.25
 SETTLE_S = 1e-3
 _SETTLE_STEPS, _QUIET_CPU_SHARE = 25, 0.3
@@ -31,11 +36,16 @@ _SETTLE_STEPS, _QUIET_CPU_SHARE = 25, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Joules and seconds between two readings of the meter."""
+    """Joules and seconds between two readings of the meter.
+
+    Attributes:
+        sampling_j2: variance of the joules from sampling a power; 0 where a counter sums.
+    """
 
     start_s: float
     duration_s: float
     energy_j: float
+    sampling_j2: float = 0.0
 
     @property
     def power_w(self) -> float:
@@ -52,6 +62,7 @@ class Gauge:
         longest_step_s: the longest that it takes, as far as was seen; ``None``: the period.
         quantum_j: the smallest step of the counter, when known.
         sleep: waits so many seconds (scripted in tests).
+        observer: looks at the conditions of the device beside the windows.
     """
 
     meter: EnergyMeter
@@ -59,6 +70,7 @@ class Gauge:
     longest_step_s: float | None = None
     quantum_j: float | None = None
     sleep: Callable[[float], None] = time.sleep
+    observer: Observer = field(default_factory=HostObserver)
 
     @property
     def stepped(self) -> bool:
@@ -67,14 +79,26 @@ class Gauge:
 
     @property
     def tail_s(self) -> float:
-        """Seconds of quiet that end each window."""
+        """Seconds of quiet that end each window, at least: a long step, and the meter's lag."""
         if not self.stepped:
             return 0.0
-        longest_s = max(self.longest_step_s or 0.0, self.period_s or 0.0)
-        return min(_TAIL_STEPS * longest_s, LONGEST_TAIL_S)
+        period_s = self.period_s or 0.0
+        longest_s = min(max(self.longest_step_s or 0.0, period_s), LONGEST_STEP * period_s)
+        return _TAIL_STEPS * longest_s + self.meter.info.lag_s
 
-    def window(self, action: Callable[[], None], generator: np.random.Generator) -> Window:
+    def extra_tail_s(self, generator: np.random.Generator) -> float:
+        """The random part of a step by which the tails of one block are lengthened."""
+        return float(generator.uniform(0.0, self.period_s or 0.0)) if self.stepped else 0.0
+
+    def window(
+        self, action: Callable[[], None], generator: np.random.Generator, extra_s: float = 0.0
+    ) -> Window:
         """Meter *action* and the quiet tail, begun at a random phase of the counter's step.
+
+        Args:
+            action: what to meter.
+            generator: draws the phase.
+            extra_s: of quiet beyond `tail_s`; the same in windows that are subtracted.
 
         Raises:
             MeterReadError: the meter did not answer.
@@ -88,7 +112,7 @@ class Gauge:
         start = self.meter.read()
         action()
         if tail_s:
-            self.sleep(tail_s)
+            self.sleep(tail_s + extra_s)
         end = self.meter.read()
         energy = energy_between(start, end, info.selected)
         duration = end.time_s - start.time_s
@@ -99,7 +123,8 @@ class Gauge:
                 f"one window took {duration:.3g} s, but {info.name} may wrap unseen after "
                 f"{info.max_read_gap_s:.3g} s"
             )
-        return Window(start.time_s, duration, energy)
+        sampling_j2 = sampling_variance_between(start, end, info.selected)
+        return Window(start.time_s, duration, energy, sampling_j2)
 
     def _settle(self) -> None:
         for _ in range(_SETTLE_STEPS):

@@ -9,11 +9,12 @@ only adds, so this is the least.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from profiler.blocks import calibration_s
-from profiler.design import FEWEST_PILOT_BLOCKS, PILOT_BLOCKS
+from profiler.design import FEWEST_PILOT_BLOCKS
 from profiler.errors import InputError
 from profiler.gauge import SETTLE_S, Gauge
 
@@ -53,30 +54,33 @@ class Pace:
         """The sizing of one cell: calibration, the operation and its loop."""
         return calibration_s(window_s) + window_s + 2 * self.edge_s
 
-    def session_s(self, cells: int, window_s: float, pilot_blocks: int) -> float:
-        """Sizing and *pilot_blocks* blocks a cell."""
-        return cells * (self.sizing_s(window_s) + pilot_blocks * self.block_s(window_s))
+    def session_s(self, cells: int, window_s: float, blocks: int) -> float:
+        """Sizing *cells* and *blocks* in all."""
+        return cells * self.sizing_s(window_s) + blocks * self.block_s(window_s)
 
-    def window_s(self, cells: int, max_time_s: float | None) -> float:
+    def window_s(self, pilot: Sequence[int], max_time_s: float | None) -> float:
         """Seconds a window lasts, fixed before anything is measured.
 
-        `PERIODS_A_WINDOW` counter periods between 10 ms and 2 s; where sizing and the whole
-        pilot would take more than half of *max_time_s*, shorter, down to `shortest_window_s`.
+        `PERIODS_A_WINDOW` counter periods between 10 ms and 2 s, and never below
+        `shortest_window_s`; where sizing and the whole pilot (*pilot* blocks a cell) would take
+        more than half of *max_time_s*, shorter, down to that.
         """
         wanted_s = min(max(SHORTEST_WINDOW_S, PERIODS_A_WINDOW * self.period_s), LONGEST_WINDOW_S)
+        wanted_s = max(wanted_s, self.shortest_window_s)
         if max_time_s is None:
             return wanted_s
         low_s, high_s = self.shortest_window_s, wanted_s
         for _ in range(30):
             middle_s = (low_s + high_s) / 2
-            fits = self.session_s(cells, middle_s, PILOT_BLOCKS) <= _PILOT_SHARE * max_time_s
+            whole_s = self.session_s(len(pilot), middle_s, sum(pilot))
+            fits = whole_s <= _PILOT_SHARE * max_time_s
             low_s, high_s = (middle_s, high_s) if fits else (low_s, middle_s)
         return high_s if wanted_s - high_s < 1e-6 else low_s
 
     @property
     def shortest_window_s(self) -> float:
-        """`FEWEST_PERIODS` counter periods, from 10 ms to 2 s."""
-        return min(max(SHORTEST_WINDOW_S, FEWEST_PERIODS * self.period_s), LONGEST_WINDOW_S)
+        """`FEWEST_PERIODS` counter periods, at least 10 ms."""
+        return max(SHORTEST_WINDOW_S, FEWEST_PERIODS * self.period_s)
 
     def refuse_hopeless(self, cells: int, max_time_s: float, spent_s: float, meter: str) -> None:
         """Raise unless *max_time_s* is enough for an interval in each cell.
@@ -90,7 +94,9 @@ class Pace:
         Raises:
             InputError: sizing and two pilot blocks a cell, at the shortest window, take longer.
         """
-        least_s = spent_s + self.session_s(cells, self.shortest_window_s, FEWEST_PILOT_BLOCKS)
+        least_s = spent_s + self.session_s(
+            cells, self.shortest_window_s, cells * FEWEST_PILOT_BLOCKS
+        )
         if least_s > max_time_s:
             steps = f", whose counter steps every {self.period_s:.3g} s" if self.period_s else ""
             raise InputError(

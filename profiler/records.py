@@ -58,6 +58,7 @@ class BlockRecord:
     cost_j_per_call: float
     gross_j_per_call: float
     standard_error_j_per_call: float
+    temperature_c: float | None = None
     flags: tuple[str, ...] = ()
 
     @classmethod
@@ -78,6 +79,7 @@ class BlockRecord:
             cost_j_per_call=block.cost_j_per_call,
             gross_j_per_call=block.gross_j_per_call,
             standard_error_j_per_call=block.standard_error_j_per_call,
+            temperature_c=block.under.temperature_c,
             flags=block.flags,
         )
 

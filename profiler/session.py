@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.design import pilot_counts
 from profiler.errors import CwmpError, InputError
 from profiler.gauge import Gauge
 from profiler.host import describe_host, git_revision, software_versions
@@ -73,8 +74,9 @@ def profile_model(
 
     Every cell (operation, layer, k, pattern) is sized by one block that enters no estimate,
     then measured in blocks of operation, matched loop and sleep, next to each other and in
-    random order: a pilot of `PILOT_BLOCKS` a cell, then as many as Stein's rule asks for the
-    fitted a and c of E(k) = a + c k to reach *precision*. See `profiler.design`.
+    random order: a pilot of two to six blocks a cell, then as many as Stein's rule asks for the
+    fitted a and c of E(k) = a + c k to reach *precision*, the widest intervals first. See
+    `profiler.design`.
 
     Args:
         model: left as it is.
@@ -154,8 +156,10 @@ def profile_model(
         book, found = _begin(path, subject, meter, max_time_s, begin_s, force=force)
     session = Session(
         cells,
-        _gauge(meter, found["probe"]),
-        Settings(seed, precision, found["window_s"], max_time_s),
+        _gauge(meter, found["probe"], device),
+        Settings(
+            seed, precision, found["window_s"], max_time_s, found["probe"].get("idle_power_w", 0.0)
+        ),
         begin_s=begin_s,
         journal=book,
         measured=measured,
@@ -203,14 +207,15 @@ def _begin(
     if path is not None:
         refuse_unfinished(path, force=force)
     steps = _probe(meter, max_time_s)
-    pace, cells = Pace.of(_gauge(meter, steps)), len(subject.cells)
+    pace, cells = Pace.of(_gauge(meter, steps, subject.asked["device"])), len(subject.cells)
+    pilot = pilot_counts(subject.cells).tolist()
     if max_time_s is not None:
         spent_s = time.perf_counter() - begin_s
         pace.refuse_hopeless(cells, max_time_s, spent_s, meter.info.name)
     found = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "probe": steps,
-        "window_s": pace.window_s(cells, max_time_s),
+        "window_s": pace.window_s(pilot, max_time_s),
     }
     if path is None:
         return None, found
@@ -238,8 +243,16 @@ def _probe(meter: EnergyMeter, max_time_s: float | None) -> dict[str, Any]:
     return result.as_dict()
 
 
-def _gauge(meter: EnergyMeter, steps: dict[str, Any]) -> Gauge:
-    return Gauge(meter, steps.get("period_s"), steps.get("period_p99_s"), steps.get("quantum_j"))
+def _gauge(meter: EnergyMeter, steps: dict[str, Any], device: str) -> Gauge:
+    from profiler.gpu_conditions import observer_of
+
+    return Gauge(
+        meter,
+        steps.get("period_s"),
+        steps.get("period_p99_s"),
+        steps.get("quantum_j"),
+        observer=observer_of(meter.info, device),
+    )
 
 
 def _own_operations(

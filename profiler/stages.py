@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from statistics import median
@@ -14,7 +14,14 @@ import numpy as np
 
 from profiler import design
 from profiler.attempts import Attempts, undisturbed
-from profiler.blocks import Block, Pair, calibrate, cpu_frequency_hz, measure_block, measure_pair
+from profiler.blocks import (
+    MAX_REPETITIONS,
+    Block,
+    Pair,
+    calibrate,
+    measure_block,
+    measure_pair,
+)
 from profiler.design import FEWEST_PILOT_BLOCKS
 from profiler.errors import InputError
 from profiler.findings import Findings
@@ -32,12 +39,18 @@ _SIZING_BLOCK = 2**40
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What decides the blocks of a session, apart from its cells."""
+    """What decides the blocks of a session, apart from its cells.
+
+    Attributes:
+        window_s: the longest that a window is made, calls that outlast it apart.
+        idle_power_w: of the device at rest, as the probe found it.
+    """
 
     seed: int
     precision: float
     window_s: float
     max_time_s: float | None = None
+    idle_power_w: float = 0.0
 
 
 class Session:
@@ -51,6 +64,7 @@ class Session:
         journal: where each record goes; ``None`` keeps them in memory alone.
         measured: what a resumed journal holds.
         report: called before the first block and after each.
+        clock: seconds.
     """
 
     def __init__(
@@ -63,8 +77,10 @@ class Session:
         journal: Journal | None = None,
         measured: Measured | None = None,
         report: Report | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.gauge, self.settings = gauge, settings
+        self._clock = clock
         self.cells = [cell for _, cell in cells]
         self.found = Findings(self.cells)
         self.dropped: Counter[str] = Counter()
@@ -73,6 +89,7 @@ class Session:
         self._operations = [operation for operation, _ in cells]
         self._journal, self._report = journal, report
         self._pace = Pace.of(gauge)
+        self._pilot = design.pilot_counts(self.cells)
         self._wanted: list[int] | None = None
         self._frequencies: list[float] = []
         self._kept = (
@@ -80,8 +97,8 @@ class Session:
             if journal
             else "nothing was kept: no journal was asked for"
         )
-        self._attempts = Attempts(self._drop, self._kept)
-        self._begin_s = time.perf_counter() if begin_s is None else begin_s
+        self._attempts = Attempts(self._drop, self._kept, gauge.sleep)
+        self._begin_s = clock() if begin_s is None else begin_s
         if measured is not None:
             self._restore(measured)
 
@@ -97,7 +114,7 @@ class Session:
         self._size()
         if self._wanted is None:
             cells = len(self.cells)
-            order = design.pilot_order(cells, design.PILOT_BLOCKS, self.settings.seed)
+            order = design.pilot_order(self._pilot, self.settings.seed)
             if not self._stage("pilot", order, 0, keep=FEWEST_PILOT_BLOCKS * cells):
                 self._remark("time-capped: --max-time ended the pilot early")
                 self._flag(dict.fromkeys(range(cells), "time-capped"))
@@ -116,7 +133,7 @@ class Session:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the session began, pauses between an end and a resume left out."""
-        return time.perf_counter() - self._begin_s
+        return self._clock() - self._begin_s
 
     def _restore(self, measured: Measured) -> None:
         for position, line in measured.sizing.items():
@@ -138,22 +155,16 @@ class Session:
             self.found.sizing[position] = record
             self._tell("sizing", position + 1, len(self.cells), position, self._pilot_left_s())
         self._refuse_hopeless()
-        if frequency := cpu_frequency_hz():
-            self._frequencies.append(frequency)
 
     def _size_cell(self, position: int) -> SizingRecord:
         def size(workload: Workload, attempt: int) -> tuple[int, float]:
             # the meter's own clock: a read waits until the device has finished
-            return calibrate(
-                workload, self.settings.window_s, lambda: self.gauge.meter.read().time_s
-            )
+            return calibrate(workload, self._sizing_s, lambda: self.gauge.meter.read().time_s)
 
         number = _SIZING_BLOCK + position
         seed = design.block_seed(self.settings.seed, number)
         operation, cell = self._operations[position], self.cells[position]
         repetitions, call_s = self._attempts.insist(operation, cell, seed, size)
-        if frequency := cpu_frequency_hz():
-            self._frequencies.append(frequency)
 
         def measure(workload: Workload, attempt: int) -> Pair:
             generator = np.random.default_rng([seed, attempt])
@@ -165,16 +176,35 @@ class Session:
         begin_s = self.elapsed_s
         pair = self._attempts.insist(operation, cell, seed, measure)
         end_s = self.elapsed_s
-        asleep_s = self._sleep_s(repetitions, call_s) + self._pace.edge_s
+        if pair.under.frequency_hz:
+            self._frequencies.append(pair.under.frequency_hz)
+        chosen = self._repetitions(pair, call_s)
+        longer_s = (chosen - repetitions) * pair.operation_s / repetitions
+        asleep_s = self._sleep_s(chosen, call_s) + self._pace.edge_s
         return SizingRecord(
             cell=position,
-            repetitions=repetitions,
+            repetitions=chosen,
             call_s=call_s,
-            block_s=end_s - begin_s + asleep_s,
+            block_s=end_s - begin_s + longer_s + asleep_s,
             end_s=end_s,
             cost_j=pair.cost_j_per_call,
             raw_j=pair.operation.energy_j / repetitions,
         )
+
+    def _repetitions(self, pair: Pair, call_s: float) -> int:
+        """Calls a block of this cell: as many as its pilot needs, see `design.window_s`."""
+        window_s = design.window_s(
+            edge_j=self.gauge.edge_j(self.settings.idle_power_w),
+            power_w=(pair.operation.energy_j - pair.loop.energy_j) / max(pair.operation_s, 1e-9),
+            precision=self.settings.precision,
+            shortest_s=self._sizing_s,
+            longest_s=self.settings.window_s,
+        )
+        return max(1, min(MAX_REPETITIONS, round(window_s / max(call_s, 1e-12))))
+
+    @property
+    def _sizing_s(self) -> float:
+        return min(self.settings.window_s, self._pace.shortest_window_s)
 
     def _main(self, wanted: np.typing.NDArray[np.int64]) -> None:
         """The blocks that are still wanted, as far as the time goes."""
@@ -185,7 +215,7 @@ class Session:
             left_s = _MARGIN * (self.settings.max_time_s - self.elapsed_s)
             counts = design.cap_to_time(capped, have, self.found.block_lengths_s(), left_s)
         first = max(record.block for record in self.blocks) + 1
-        order = design.main_order(counts - have, self.settings.seed, first)
+        order = design.main_order(have, counts, self.settings.seed, first)
         self._flag(flags | self._time_capped(counts < capped))
         if not self._stage("main", order, first, keep=0):
             self._flag(self._time_capped(self.found.counts < counts))
@@ -236,14 +266,15 @@ class Session:
         return median(self._frequencies) if self._frequencies else None
 
     def _pilot_left_s(self) -> float:
-        return self.found.rest_s(self._pace, self.settings.window_s, design.PILOT_BLOCKS)
+        return self.found.rest_s(self._pace, self.settings.window_s, self._pilot)
 
     def _refuse_hopeless(self) -> None:
         """Stop where the time limit leaves no interval; slow calls are known only when sized."""
         limit_s = self.settings.max_time_s
         if limit_s is None:
             return
-        rest_s = self.found.rest_s(self._pace, self.settings.window_s, FEWEST_PILOT_BLOCKS)
+        fewest = np.full(len(self.cells), FEWEST_PILOT_BLOCKS)
+        rest_s = self.found.rest_s(self._pace, self._sizing_s, fewest)
         needed_s = self.elapsed_s + rest_s
         if rest_s and needed_s > _SLACK * limit_s:
             raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from profiler.design import PILOT_BLOCKS
+from profiler.design import pilot_counts
 from profiler.errors import MissingExtraError
 from profiler.layers import LayerInfo
 from profiler.meters.base import MeterInfo
@@ -107,7 +107,7 @@ class Subject:
                 **self.asked,
                 "max_time_s": max_time_s,
                 "window_s": found["window_s"],
-                "pilot_blocks": PILOT_BLOCKS,
+                "pilot_blocks": _pilot_blocks(self.cells),
                 "window": "from a random phase of the counter's step to the end of a quiet tail",
             },
             "seed": self.seed,
@@ -144,3 +144,9 @@ class Subject:
         except ImportError as error:
             raise MissingExtraError(_NO_TRACE.format(error.name)) from error
         return Trace(metadata, table)
+
+
+def _pilot_blocks(cells: Sequence[Cell]) -> dict[str, int]:
+    """Operation -> pilot blocks a cell."""
+    counts = pilot_counts(cells).tolist()
+    return {cell.operation: count for cell, count in zip(cells, counts, strict=True)}

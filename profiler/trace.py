@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.errors import FileFormatError, MissingExtraError
 from profiler.files import read_bytes, refuse_existing, write_atomic
-from profiler.meters.base import Origin
+from profiler.meters.base import Origin, Systematic
 from profiler.workloads import OperationName, Pattern
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Column:
     meaning: str
     nullable: bool = False
     minimum: float | None = None
+    optional: bool = False
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -77,6 +78,9 @@ COLUMNS: tuple[Column, ...] = (
         minimum=0,
     ),
     Column("period_s", "float", "update period of the counter", nullable=True, minimum=0),
+    Column(
+        "temperature_c", "float", "of the device before the block", nullable=True, optional=True
+    ),
     Column("flags", "str", "comma-separated; empty when nothing was remarkable"),
 )
 VOCABULARIES: dict[str, tuple[str, ...]] = {
@@ -113,7 +117,9 @@ class TraceMetadata(BaseModel):
     origin: Origin
     assumptions: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
-    """What the joules include beyond the operation: loopback counts both ends, ..."""
+    """What the joules include beyond the operation, or leave out: loopback counts both ends, ..."""
+    systematic: tuple[Systematic, ...] = ()
+    """Errors of the meter beside the intervals; see `profiler.meters.base.Systematic`."""
     implementations: dict[str, str] = Field(default_factory=dict)
     """Operation -> the code measured, ``update: torch.Tensor.index_add_``."""
     host: dict[str, Any] = Field(default_factory=dict)
@@ -212,7 +218,9 @@ def check_blocks(blocks: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    missing = [column.name for column in COLUMNS if column.name not in blocks]
+    absent = [column for column in COLUMNS if column.name not in blocks]
+    blocks = blocks.assign(**{column.name: np.nan for column in absent if column.optional})
+    missing = [column.name for column in absent if not column.optional]
     if missing:
         raise FileFormatError(f"column {missing[0]!r} is missing from the trace")
     checked: dict[str, pd.Series] = {}

@@ -7,7 +7,8 @@ import pytest
 from stand_ins.simulated_device import DepositMeter, KnownOperation
 
 from profiler.attempts import FAILURES_IN_A_ROW, Attempts, first_line, undisturbed
-from profiler.blocks import FREQUENCY_SHIFT, SUSPEND_GAP, Pair
+from profiler.blocks import Pair, Surroundings
+from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP
 from profiler.errors import CounterFaultError, InputError, MeterReadError
 from profiler.gauge import Window
 
