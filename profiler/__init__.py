@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from profiler.layers import LayerInfo, layers_of
     from profiler.meters import discover, find_meter
     from profiler.meters.base import EnergyMeter, MeterInfo, Rail, Reading
+    from profiler.monitor import EnergyMonitor
     from profiler.probe import ProbeResult
     from profiler.session import profile_model
     from profiler.trace import Trace
     from profiler.window import WindowResult, meter_window
+    from profiler.window_summary import WindowSummary
 
 _HOMES = {
     "profiler.errors": (
@@ -47,10 +49,12 @@ _HOMES = {
     "profiler.layers": "LayerInfo layers_of",
     "profiler.meters": "discover find_meter",
     "profiler.meters.base": "EnergyMeter MeterInfo Rail Reading",
+    "profiler.monitor": "EnergyMonitor",
     "profiler.probe": "ProbeResult",
     "profiler.session": "profile_model",
     "profiler.trace": "Trace",
     "profiler.window": "WindowResult meter_window",
+    "profiler.window_summary": "WindowSummary",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -59,6 +63,7 @@ __all__ = [
     "CounterFaultError",
     "CwmpError",
     "EnergyMeter",
+    "EnergyMonitor",
     "FileFormatError",
     "InputError",
     "InputFileError",
@@ -79,6 +84,7 @@ __all__ = [
     "Trace",
     "UpdateError",
     "WindowResult",
+    "WindowSummary",
     "discover",
     "find_meter",
     "layers_of",
