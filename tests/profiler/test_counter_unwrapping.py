@@ -128,3 +128,49 @@ def test_value_outside_the_range_is_a_fault(raw: int) -> None:
 def test_range_too_small_to_follow_is_a_fault(range_units: int) -> None:
     with pytest.raises(CounterFaultError, match="too soon"):
         _counter(range_units).start(0, 0.0)
+
+
+@given(
+    moves=st.lists(st.tuples(st.floats(0.001, 0.5), st.booleans()), min_size=1, max_size=30),
+    stall_s=st.floats(0.01, 2.0),
+)
+def test_a_stall_is_a_fault_exactly_while_one_value_is_seen_for_too_long(
+    moves: list[tuple[float, bool]], stall_s: float
+) -> None:
+    counter = UnwrappedCounter("counter", UNIT_J, GUARD_W, SLACK_S, stall_s=stall_s)
+    counter.start(7, 0.0, 0.0)
+    now_s, raw, seen_s, losses = 0.0, 7, 0.0, 0
+    for elapsed_s, moved in moves:
+        now_s += elapsed_s
+        raw += moved
+        if moved:
+            seen_s = now_s
+        if now_s - seen_s > stall_s:
+            losses += 1
+            with pytest.raises(CounterFaultError, match="stands still at"):
+                counter.advance(raw, now_s, now_s)
+        else:
+            assert counter.advance(raw, now_s, now_s) == pytest.approx((raw - 7) * UNIT_J)
+        assert counter.losses == losses
+
+
+def test_a_stall_is_judged_by_the_shortest_time_it_can_have_been() -> None:
+    counter = UnwrappedCounter("counter", UNIT_J, GUARD_W, SLACK_S, stall_s=1.0)
+    counter.start(7, before_s=0.0, after_s=3.0)
+    assert counter.advance(7, before_s=3.9, after_s=9.0) == 0.0
+    with pytest.raises(CounterFaultError, match="stands still"):
+        counter.advance(7, before_s=4.1, after_s=4.1)
+
+
+def test_a_counter_read_too_late_is_not_called_stopped_at_once() -> None:
+    counter = UnwrappedCounter("counter", UNIT_J, GUARD_W, SLACK_S, RANGE, stall_s=1.0)
+    counter.start(7, 0.0)
+    with pytest.raises(CounterFaultError, match="wrapped twice"):
+        counter.advance(7, 60.0, 60.0)
+    assert counter.advance(7, 60.1, 60.1) == 0.0
+
+
+def test_without_a_bound_a_rail_may_draw_nothing() -> None:
+    counter = UnwrappedCounter("counter", UNIT_J, GUARD_W, SLACK_S)
+    counter.start(7, 0.0)
+    assert counter.advance(7, 1e6, 1e6) == 0.0

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from stand_ins.sysfs import SysfsTree
 
-from profiler.host import cpu_model, describe_host, git_revision, software_versions, virtualisation
+from profiler.host import (
+    cpu_model,
+    cpu_vendor,
+    describe_host,
+    git_revision,
+    software_versions,
+    virtualisation,
+)
 
 
 def test_host_is_described_but_not_named() -> None:
@@ -116,3 +123,18 @@ def test_revision_is_that_of_the_checkout_itself(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
     assert git_revision(inner) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "vendor"),
+    [
+        ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n", "GenuineIntel"),
+        ("vendor_id : AuthenticAMD\n", "AuthenticAMD"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", None),
+        ("", None),
+    ],
+)
+def test_cpu_vendor_is_what_the_kernel_shows(tmp_path: Path, text: str, vendor: str | None) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert cpu_vendor(tmp_path / "cpuinfo") == vendor
+    assert cpu_vendor(tmp_path / "nowhere") is None
