@@ -7,7 +7,9 @@
     -> when the window began and ended, when work was on, and what the tool found
 
 A window's work is the stand-in's: from the moment the tool has begun, for *length_s*, the power is
-that of work; this process only sleeps. What the tool or its libraries print goes to stderr.
+that of work; this process sleeps, and spins at the end. The first window is thrown away: some
+tools look for their hardware or start their helpers within it. What the tool or its libraries
+print goes to stderr.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from peers_tools import Tool, open_tool, version_of
 
 _BLANK_BEFORE_S, _BLANK_AFTER_S = 5e-3, 40e-3
 _UNTIL_SHOWN_S = 15e-3
+_SPUN_S = 2e-3
+_WARM_UP_S = 0.3
 
 
 class Control:
@@ -60,6 +64,8 @@ def measure(tool: Tool, control: Control, order: dict[str, Any]) -> dict[str, An
     clock, watch = time.perf_counter, order.get("watch")
     if order.get("wrap_after_j"):
         control.wrap_after(order["wrap_after_j"])
+    if hasattr(tool, "prepare"):
+        tool.prepare()
     tool.begin()
     begin_s = clock()
     work_s = (begin_s, begin_s + order["length_s"])
@@ -67,8 +73,10 @@ def measure(tool: Tool, control: Control, order: dict[str, Any]) -> dict[str, An
         control.blank(work_s[1] - _BLANK_BEFORE_S, work_s[1] + _BLANK_AFTER_S)
     control.work(*work_s)
     first = _value(watch)
-    time.sleep(max(work_s[1] - clock(), 0.0))
+    time.sleep(max(work_s[1] - _SPUN_S - clock(), 0.0))
     last = _value(watch)
+    while clock() < work_s[1]:
+        pass  # awake at the end, as a processor that works is
     end_s = clock()
     answer: dict[str, Any] = {"stretch_s": (begin_s, end_s), "work_s": work_s}
     answer["wrapped"] = None if first is None or last is None else last < first
@@ -93,10 +101,12 @@ def main() -> None:
             if order["do"] == "open":
                 control = Control(order["control"])
                 tool = open_tool(sys.argv[1], order["sysfs"], order["gpu"])
+                tool.begin()
+                time.sleep(_WARM_UP_S)
+                tool.end()
                 answer = {
                     "version": version_of(sys.argv[1]),
                     "domains": tool.domains,
-                    "systematic_share": tool.systematic_share,
                 }
             elif tool is None or control is None:
                 answer = {"error": "nothing is open"}

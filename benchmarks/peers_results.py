@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from scipy.special import betaincinv, ndtri
 
-OURS = "cwmp"
 _Z95 = 1.959964
-_NEGATIVE_J = -1.0
 _ABSURD = 10.0  # times the truth
 
 
@@ -20,7 +18,11 @@ _ABSURD = 10.0  # times the truth
 class Row:
     """One window of one tool; ``None`` where it said nothing, and then *error* says what it said.
 
-    ``wrapped``: whether a counter wrapped within the window, where that was looked at.
+    Attributes:
+        systematic_j: the systematic term that the tool states beside its interval.
+        limit_j: an upper limit, where that is all it states.
+        overhead_s: how much longer the tool says the window was than it was.
+        wrapped: whether a counter wrapped within the window, where that was looked at.
     """
 
     case: str
@@ -29,7 +31,9 @@ class Row:
     truth_j: float | None
     energy_j: float | None
     half_width_j: float | None
-    systematic_share: float
+    systematic_j: float = 0.0
+    limit_j: float | None = None
+    overhead_s: float | None = None
     wrapped: bool | None = None
     error: str | None = None
 
@@ -94,7 +98,7 @@ def _cell(rows: Sequence[Row], critical: float) -> Cell:
     if stated:
         error_j = sqrt(fmean((row.half_width_j / _Z95) ** 2 for row in stated) / len(stated))  # type: ignore[operator]
         mean_j = fmean(row.error_j for row in stated)  # type: ignore[misc]
-        allowed_j = first.systematic_share * fmean(row.truth_j for row in stated)  # type: ignore[misc]
+        allowed_j = fmean(row.systematic_j for row in stated)
         deviation = mean_j / error_j
         beyond = abs(mean_j) > allowed_j + critical * error_j
     return Cell(
@@ -109,26 +113,33 @@ def _cell(rows: Sequence[Row], critical: float) -> Cell:
         intervals=len(stated),
         deviation=deviation,
         beyond_systematic=beyond,
-        text=_text(rows, known, shares),
+        text=_text(rows, known),
     )
 
 
-def _text(rows: Sequence[Row], known: Sequence[Row], shares: Sequence[float]) -> str:
+def _text(rows: Sequence[Row], known: Sequence[Row]) -> str:
     """What happened, in words where there is no number worth printing."""
-    lost = [row.error for row in rows if row.error_j is None]
-    note = f"; {len(lost)} of {len(rows)} lost" if lost else ""
-    if not known:
-        return f"no number: {(lost[0] or '').partition(':')[0]}"
-    values_j = [row.energy_j or 0.0 for row in known]
-    negative = [value for value in values_j if value < _NEGATIVE_J]
-    if negative:
-        return f"negative in {len(negative)} of {len(rows)}, {min(negative):,.0f} J{note}"
-    if not any(values_j):
-        return f"0 J{note}"
-    worst, bias = max(shares, key=abs), fmean(shares)
-    if abs(worst) > _ABSURD:
-        return f"up to {worst:,.0f} times the truth too much{note}"
-    return f"{100 * bias:+.1f} %, at worst {100 * worst:+.1f} %{note}"
+    parts = []
+    sound = [row for row in known if abs(row.error_j or 0.0) <= _ABSURD * (row.truth_j or 0.0)]
+    for word, sign in (("negative", -1), ("too high", 1)):
+        wrong = [row.energy_j for row in known if row not in sound and sign * row.error_j > 0]
+        if wrong:
+            largest_j = max(wrong, key=abs)
+            parts.append(f"{word} in {len(wrong)} of {len(rows)}, {largest_j:,.0f} J")
+    if sound and not any(row.energy_j for row in sound):
+        parts.append("0 J")
+    elif sound:
+        shares = [row.error_j / row.truth_j for row in sound]
+        worst = max(shares, key=abs)
+        parts.append(f"{100 * fmean(shares):+.1f} %, at worst {100 * worst:+.1f} %")
+    limits = [row for row in rows if row.limit_j is not None]
+    if limits:
+        held = sum(row.limit_j >= row.truth_j for row in limits)
+        parts.append(f"only a limit, which holds in {held} of {len(limits)}")
+    failed = [row.error for row in rows if row.error]
+    if failed:
+        parts.append(f"lost in {len(failed)} of {len(rows)} ({failed[0].partition(':')[0]})")
+    return "; ".join(parts) or "not resolved, and says so"
 
 
 @dataclass(frozen=True)
@@ -163,10 +174,11 @@ def coverage(rows: Iterable[Row]) -> Coverage | None:
 def table(found: Sequence[Cell], tools: Sequence[str]) -> str:
     """Markdown: a line a case and length, a column a tool."""
     by_key = {(cell.case, cell.length_s, cell.tool): cell for cell in found}
-    places = dict.fromkeys((cell.case, cell.length_s) for cell in found)
+    order = list(dict.fromkeys(cell.case for cell in found))
+    places = {(cell.case, cell.length_s) for cell in found}
     lines = [f"| case | window | {' | '.join(tools)} |", "|---|---|" + "---|" * len(tools)]
     last = ""
-    for case, length_s in places:
+    for case, length_s in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
         texts = [getattr(by_key.get((case, length_s, tool)), "text", "-") for tool in tools]
         name = "" if case == last else case
         last = case
@@ -188,6 +200,10 @@ def verdicts(rows: Sequence[Row], found: Sequence[Cell]) -> list[str]:
         for kind, chosen in (("RAPL", False), ("GPU", True)):
             part = coverage(row for row in own if ("GPU" in row.case) == chosen)
             lines += [f"{tool}: of these {kind}: {part}"] if part else []
+        overhead_s = [row.overhead_s for row in own if row.overhead_s is not None]
+        lines.append(
+            f"{tool}: its own reads lengthen a window by {1e6 * median(overhead_s):.0f} us"
+        )
         worst = min(stated, key=lambda cell: cell.covered / cell.intervals)
         lines.append(
             f"{tool}: worst cell {worst.case}, {worst.length_s:g} s: {worst.covered} of "

@@ -1,4 +1,4 @@
-"""Four ways to meter a window, behind one small interface. Runs under the peers' Python too.
+"""Five ways to meter a window, behind one small interface. Runs under the peers' Python too.
 
 A tool is opened on a host, brackets a window, and says what joules it found, in the unit that it
 documents: `Answer`. A peer's modules are its own to the letter but for one thing: the path
@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import Any, Protocol
 
 UJ_J, KWH_J = 1e-6, 3.6e6
+PROBED_EVERY = 12  # windows
 _POWERCAP = re.compile(rb"(?<=[\"'])/sys(?=/(?:class|devices/virtual)/powercap)")
 _READS_POWERCAP = (
     "zeus.device.cpu.rapl",
@@ -28,7 +29,11 @@ _READS_POWERCAP = (
 
 
 class Answer(dict[str, Any]):
-    """``energy_j`` and, where the tool states one, ``half_width_j`` of its 95 % interval."""
+    """What a tool says of a window.
+
+    ``energy_j``, or ``limit_j`` where it only bounds it; where the tool states them,
+    ``half_width_j`` of the 95 % interval, ``systematic_j`` beside it, and its ``duration_s``.
+    """
 
 
 class Tool(Protocol):
@@ -36,11 +41,9 @@ class Tool(Protocol):
 
     Attributes:
         domains: what it says its sum holds: packages, memory, GPUs.
-        systematic_share: the systematic term that it states, as a share of the energy.
     """
 
     domains: Sequence[str]
-    systematic_share: float
 
     def begin(self) -> None: ...
     def end(self) -> Answer: ...
@@ -49,7 +52,7 @@ class Tool(Protocol):
 class Zeus:
     """zeus: `ZeusMonitor`, every CPU and GPU that it finds."""
 
-    package, systematic_share = "zeus", 0.0
+    package = "zeus"
 
     def __init__(self, gpu: bool) -> None:
         from zeus.monitor import ZeusMonitor
@@ -75,7 +78,7 @@ class Zeus:
 class PyJoules:
     """pyJoules: an `EnergyMeter` over every device; packages and memory are added up."""
 
-    package, systematic_share = "pyJoules", 0.0
+    package = "pyJoules"
 
     def __init__(self, gpu: bool) -> None:
         from pyJoules.device import DeviceFactory
@@ -98,7 +101,7 @@ class PyJoules:
 class CodeCarbon:
     """codecarbon: a task of an `OfflineEmissionsTracker`; its memory is a model and left out."""
 
-    package, systematic_share = "codecarbon", 0.0
+    package = "codecarbon"
 
     def __init__(self, gpu: bool) -> None:
         from codecarbon import OfflineEmissionsTracker
@@ -112,8 +115,6 @@ class CodeCarbon:
         )
         self._gpu = gpu
         self.domains = ("gpu",) if gpu else ("package",)
-        self.begin()  # it looks for its hardware at the first task
-        self.end()
 
     def begin(self) -> None:
         self._tracker.start_task()
@@ -125,19 +126,29 @@ class CodeCarbon:
 
 
 class Window:
-    """This project: `meter_window` with the meter's probe, quiet around each window."""
+    """This project: `meter_window` with the meter's probe, quiet around each window.
+
+    Probed anew every few windows, as programs that are run again would: what a probe got wrong
+    about the power at rest is then not the same in every window.
+    """
 
     package = "cwmp"
 
     def __init__(self, gpu: bool) -> None:
         from profiler import find_meter
-        from profiler.probe import probe
 
         self._meter = find_meter("nvml" if gpu else "rapl")
-        self._probe = probe(self._meter)
+        self._windows = 0
         self._stack = ExitStack()
         self.domains = ("gpu",) if gpu else ("package", "dram")
-        self.systematic_share = self._meter.info.systematic_share
+        self.prepare()
+
+    def prepare(self) -> None:
+        from profiler.probe import probe
+
+        if self._windows % PROBED_EVERY == 0:
+            self._probe = probe(self._meter)
+        self._windows += 1
 
     def begin(self) -> None:
         from profiler.window import meter_window
@@ -150,12 +161,49 @@ class Window:
         self._stack.close()
         result = self._window.result
         return Answer(
-            _sum(result.rail_energy_j), half_width_j=1.959964 * (result.standard_error_j or 0.0)
+            _sum(result.rail_energy_j),
+            half_width_j=1.959964 * (result.standard_error_j or 0.0),
+            systematic_j=result.systematic * abs(result.energy_j),
+            duration_s=result.duration_s,
         )
+
+
+class Monitor:
+    """This project: an `EnergyMonitor`, two reads a window and no quiet."""
+
+    package = "cwmp"
+
+    def __init__(self, gpu: bool) -> None:
+        self._source = "nvml" if gpu else "rapl"
+        self._windows = 0
+        self._monitor: Any = None
+        self.domains = ("gpu",) if gpu else ("package", "dram")
+        self.prepare()
+
+    def prepare(self) -> None:
+        from profiler.monitor import EnergyMonitor
+
+        if self._windows % PROBED_EVERY == 0:
+            if self._monitor is not None:
+                self._monitor.close()
+            self._monitor = EnergyMonitor(self._source)
+        self._windows += 1
+
+    def begin(self) -> None:
+        self._monitor.begin("window")
+
+    def end(self) -> Answer:
+        result = self._monitor.end("window").result
+        found = {"duration_s": result.duration_s, "systematic_j": result.systematic_j or 0.0}
+        if result.energy.mean_j is None:
+            return Answer(found, limit_j=result.energy.upper_limit_j)
+        half_width_j = result.energy.half_width_j
+        return Answer(found, energy_j=result.energy.mean_j, half_width_j=half_width_j)
 
 
 TOOLS: Mapping[str, Any] = {
     "cwmp": Window,
+    "cwmp, no quiet": Monitor,
     "zeus": Zeus,
     "pyJoules": PyJoules,
     "codecarbon": CodeCarbon,
