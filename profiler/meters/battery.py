@@ -190,7 +190,7 @@ class BatterySource:
             cause, remedy = "no battery shows its charge", "use another meter"
         else:
             try:
-                self.open().close()
+                self.open(background=False).close()
             except (MeterError, InputError) as error:
                 cause, _, remedy = str(error).partition("; ")
         return [

@@ -16,6 +16,7 @@ them::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ CARRIER = (
     "VDD_3V3_SYS_M2",
 )
 """Rails of the TX1's and TX2's carrier board."""
+_MODULE = re.compile(r"VDD_(SYS_|CPU|GPU|SOC|4V0_WIFI)|POM_5V_")
 PARTITIONS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (
         frozenset({"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"}),
@@ -163,4 +165,4 @@ def _beside(name: str, total: str) -> str | None:
         return None
     if name in CARRIER:
         return f"powers the carrier board, beside {total}"
-    return f"lies inside {total}"
+    return f"{'lies' if _MODULE.match(name) else 'may lie'} inside {total}"

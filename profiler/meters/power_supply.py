@@ -45,8 +45,8 @@ class Battery:
         return None
 
     def status(self) -> str:
-        """``Discharging``, ``Charging``, ``Full``, ``Not_charging`` or ``Unknown``."""
-        return read_name(self.path / "status") or "Unknown"
+        """``Discharging``, ``Charging``, ``Full``, ``Not charging`` or ``Unknown``."""
+        return (read_name(self.path / "status") or "Unknown").replace("_", " ")
 
     def _has(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -112,7 +112,8 @@ def fed_from_outside(supplies: Path, own: Sequence[Battery]) -> str | None:
     """
     for folder in in_order(supplies, "*"):
         kind = read_name(folder / "type")
-        if kind in ("Mains", "USB", "Wireless") and number_or_none(folder / "online") == 1:
+        online = number_or_none(folder / "online") or 0  # 2: at a voltage that was agreed on
+        if kind in ("Mains", "USB", "Wireless") and online > 0:
             return f"{folder.name} says that power comes from outside"
     states = {battery.name: battery.status() for battery in own}
     for name, state in states.items():

@@ -101,7 +101,7 @@ def test_a_power_alone_is_sampled_whatever_its_sign(
         ("Discharging", True, "AC says that power comes from outside"),
         ("Charging", False, "BAT0 says Charging"),
         ("Full", False, "BAT0 says Full"),
-        ("Not charging", False, "BAT0 says Not_charging"),
+        ("Not charging", False, "BAT0 says Not charging"),
         ("Unknown", False, "BAT0 says Unknown"),
     ],
 )

@@ -97,6 +97,11 @@ def test_a_tx2_s_carrier_board_lies_beside_the_module(board_tree: BoardTree) -> 
     assert sum(because is None for because in reasons.values()) == 1
 
 
+def test_what_no_guide_names_is_not_said_to_lie_inside(board_tree: BoardTree) -> None:
+    board_tree.jetson({1: ("VDD_IN", 9.0), 2: ("FAN", 1.0)})
+    assert _counted(board_tree) == {"VDD_IN": None, "FAN": "may lie inside VDD_IN"}
+
+
 def test_an_agx_orin_has_no_total_and_its_memory_is_not_counted_twice(
     board_tree: BoardTree,
 ) -> None:
