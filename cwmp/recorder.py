@@ -172,6 +172,8 @@ class Recorder:
             )
         except MissingExtraError as error:
             self.tell(f"{stage.name}: only its journal is left here: {error}")
+            if Journal.read(self.folder / f"{stage.name}.journal").end is None:
+                raise KeyboardInterrupt from error  # no trace could be made of what there is
         except SessionInterrupted as stop:
             self._save(stage.name, stop.trace)
             raise
