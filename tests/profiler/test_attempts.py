@@ -8,7 +8,7 @@ from stand_ins.simulated_device import DepositMeter, KnownOperation
 
 from profiler.attempts import FAILURES_IN_A_ROW, Attempts, first_line, undisturbed
 from profiler.blocks import Pair, Surroundings
-from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP
+from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP, THROTTLED
 from profiler.errors import CounterFaultError, InputError, MeterReadError
 from profiler.gauge import Window
 
@@ -17,12 +17,12 @@ CELL = OPERATION.cells()[0]
 
 
 def _pair(*flags: str) -> Pair:
-    return Pair(1, Window(0.0, 1.0, 2.0), Window(1.0, 1.0, 1.0), flags)
+    return Pair(1, Window(0.0, 1.0, 2.0), Window(1.0, 1.0, 1.0), Surroundings(flags))
 
 
-def _insist(action):
+def _insist(action, sleep=lambda seconds: pytest.fail("nothing was hot")):
     dropped: list[str] = []
-    attempts = Attempts(dropped.append, "the rest is kept")
+    attempts = Attempts(dropped.append, "the rest is kept", sleep)
     try:
         return attempts.insist(OPERATION, CELL, 7, action), dropped
     except MeterReadError as error:
@@ -57,6 +57,34 @@ def test_a_clock_that_comes_back_leaves_no_flag():
     pairs = iter([_pair(FREQUENCY_SHIFT), _pair()])
     found, dropped = _insist(lambda _, attempt: undisturbed(next(pairs), attempt))
     assert found.flags == () and dropped == [FREQUENCY_SHIFT]
+
+
+def test_a_throttled_device_is_left_to_cool_longer_each_time():
+    pairs = iter([_pair(THROTTLED), _pair(FREQUENCY_SHIFT), _pair(THROTTLED), _pair()])
+    pauses: list[float] = []
+    found, dropped = _insist(lambda _, attempt: undisturbed(next(pairs), attempt), pauses.append)
+    assert found.flags == ()
+    assert dropped == [THROTTLED, FREQUENCY_SHIFT, THROTTLED]
+    first, second = pauses  # the shifted clock between them does not heat
+    assert 0 < first < second < 5
+
+
+def test_a_device_that_stays_throttled_keeps_its_last_block_flagged():
+    pauses: list[float] = []
+    last = _pair(THROTTLED, FREQUENCY_SHIFT)
+    found, dropped = _insist(lambda _, attempt: undisturbed(last, attempt), pauses.append)
+    assert found is last and found.flags == (THROTTLED, FREQUENCY_SHIFT)
+    assert dropped == [THROTTLED] * (FAILURES_IN_A_ROW - 1)
+    assert pauses == sorted(set(pauses)) and len(pauses) == FAILURES_IN_A_ROW - 1
+
+
+def test_a_throttled_block_that_spans_a_suspend_is_not_kept():
+    error, dropped = _insist(
+        lambda _, attempt: undisturbed(_pair(SUSPEND_GAP, THROTTLED), attempt),
+        lambda seconds: None,
+    )
+    assert isinstance(error, MeterReadError)
+    assert dropped == [SUSPEND_GAP] * FAILURES_IN_A_ROW
 
 
 @pytest.mark.parametrize("where", ["prepare", "run", "reference"])
