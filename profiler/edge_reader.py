@@ -16,7 +16,7 @@ from profiler.errors import CounterFaultError, InputError, MeterError
 from profiler.meters.base import EnergyMeter, first_reading
 from profiler.occurrences import Occurrence
 from profiler.probe import ProbeResult
-from profiler.window import gauge_of
+from profiler.window import gauge_of, quiet_tail_s
 
 SUSPENDED, LOST, BACKWARDS = "the host slept", "joules were lost", "the counter ran backwards"
 _ASLEEP_S = 1e-3
@@ -59,9 +59,7 @@ class EdgeReader:
         draw: Callable[[], float] = random.random,
     ) -> None:
         gauge = gauge_of(meter, probe)
-        lag_s = meter.info.lag_s
-        self._tail_s, self._step_s = gauge.tail_s + lag_s, (gauge.period_s or 0.0)
-        self._waits = gauge.stepped or lag_s > 0
+        self._tail_s, self._step_s = quiet_tail_s(gauge), gauge.period_s or 0.0
         self._meter, self._sleep, self._draw = meter, sleep, draw
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -79,7 +77,7 @@ class EdgeReader:
         with self._lock:
             alone = self.open_windows == 0
             self.open_windows += 1
-        quiet_now = quiet and alone and self._waits
+        quiet_now = quiet and alone and self._tail_s > 0
         if quiet_now:
             self._fall_quiet()
         asleep_s = suspended_s()
@@ -99,7 +97,7 @@ class EdgeReader:
                 return begun.failed
             try:
                 done = end = self.read()
-                if begun.quiet and self._waits and self.open_windows == 1:
+                if begun.quiet and self._tail_s > 0 and self.open_windows == 1:
                     self._fall_quiet()
                     end = self.read()
             except MeterError as error:
@@ -146,7 +144,7 @@ class EdgeReader:
         Args:
             wait: until the counter has shown it.
         """
-        if self._closed or os.getpid() != self._process or not self._waits:
+        if self._closed or os.getpid() != self._process or self._tail_s == 0:
             return
         with self._lock:
             behind = self.log.times_s[-1] <= self._latest_end_s
@@ -178,7 +176,7 @@ class EdgeReader:
             raise InputError("this monitor was opened before a fork; open one in each process")
 
     def _fall_quiet(self) -> None:
-        if self._waits:
+        if self._tail_s > 0:
             self._sleep(self._tail_s + self._draw() * self._step_s)
 
     def _fault(self, begun: Begun, end: int) -> str | None:

@@ -130,19 +130,18 @@ def meter_window(
     """
     window = Window(name)
     gauge = gauge_of(meter, probe)
-    lag_s = meter.info.lag_s if probe is not None else 0.0
-    waits = gauge.stepped or lag_s > 0
+    tail_s = quiet_tail_s(gauge) if probe is not None else 0.0
 
     def fall_quiet() -> None:
-        sleep(gauge.tail_s + lag_s + draw() * (gauge.period_s or 0.0))
+        sleep(tail_s + draw() * (gauge.period_s or 0.0))
 
-    if waits:
+    if tail_s:
         fall_quiet()
     with KeptAlive(meter) as kept_alive:
         start = first_reading(meter)
         yield window
         done = end = meter.read()
-        if waits:
+        if tail_s:
             fall_quiet()
             end = meter.read()
             done = end if resting else done
@@ -156,6 +155,14 @@ def gauge_of(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
     if probe is None:
         return Gauge(meter)
     return Gauge(meter, probe.period_s, probe.period_p99_s, probe.quantum_j)
+
+
+def quiet_tail_s(gauge: Gauge) -> float:
+    """The least seconds of quiet around a window; 0 where none is needed.
+
+    A sensor that lags needs quiet even where it shows no steps.
+    """
+    return gauge.tail_s if gauge.stepped else gauge.meter.info.lag_s
 
 
 def _result(

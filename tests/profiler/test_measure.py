@@ -62,7 +62,7 @@ def test_rest_power_is_taken_before_each_run_and_subtracted() -> None:
     assert [each.above_rest_j for each in finished] == pytest.approx([2.0, 3.0, 4.0])
 
 
-@given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=12))
+@given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=9))
 def test_interval_is_students_over_repetitions(energies_j: list[float]) -> None:
     estimate = total_energy([_repetition(energy_j) for energy_j in energies_j])
     low, high = np.mean(energies_j), np.mean(energies_j)

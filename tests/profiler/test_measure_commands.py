@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
 from profiler import cli, commands, console
-from profiler.meters.base import Rail
+from profiler.meters.base import Rail, Systematic
 from profiler.meters.fake import FakeMeter
 from profiler.meters.recording import Recording, save_recording
 
@@ -243,6 +244,34 @@ def test_meter_that_fails_later_costs_no_finished_run(
     else:
         assert "true (2 runs)" in out
         assert "it was reset; measure again): only finished runs" in " ".join(out.split())
+
+
+@pytest.mark.usefixtures("_eighty_columns")
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_measure_says_what_the_joules_contain_and_what_the_interval_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    meter = FakeMeter(10.0, period_s=0.0)
+    terms = (Systematic(0.05, "gain, by the datasheet"),)
+    told = dataclasses.replace(meter.info, scope=("the board is not in it",), systematic=terms)
+    meter._info = told
+    costs_j = iter([1.0, 1.2, 1.4, 1.6, 1.8])
+    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(commands, "_run", lambda *_, **__: meter.spend(next(costs_j)) or 0)
+    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    code, out, _ = _run(capfd, "measure", "--repeat", "5", "--idle-s", "0", *form, "--", "true")
+    assert code == 0
+    if form:
+        result = _json(out)
+        assert result["scope"] == ["the board is not in it"]
+        assert result["systematic"] == 0.05
+        assert result["systematic_terms"][0]["cause"] == "gain, by the datasheet"
+        assert any("than the one before" in remark for remark in result["energy_j"]["remarks"])
+    else:
+        text = " ".join(out.split())
+        assert "scope: the board is not in it" in text
+        assert "beside the interval: +- 5 % (gain, by the datasheet)" in text
+        assert "more than the one before: the machine may have been warming up" in text
 
 
 def test_meter_that_fails_in_the_first_run_shows_nothing(

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import hypot, sqrt
 from statistics import fmean, stdev
@@ -15,7 +16,7 @@ from stand_ins.simulated_device import SimulatedDevice
 from stand_ins.sysfs import SysfsTree
 
 from profiler.errors import CounterFaultError, InputError, MeterReadError
-from profiler.meters.base import MeterInfo, Reading
+from profiler.meters.base import MeterInfo, Reading, Systematic
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.powercap import scan
 from profiler.meters.rapl import RaplMeter
@@ -259,3 +260,29 @@ def test_wraps_inside_a_window_are_removed(bare_sysfs_tree: SysfsTree) -> None:
             meter.read()
     meter.close()
     assert window.result.energy_j == pytest.approx(2400.0, abs=1e-5)
+
+
+def test_lagging_sensor_gets_a_longer_quiet_and_sampling_its_error() -> None:
+    class Lagging(SimulatedDevice):
+        def read(self) -> Reading:
+            reading = super().read()
+            return replace(reading, variance_j2={"cpu": 4.0 * reading.time_s})
+
+    device = Lagging(REST_W, TAU_S)
+    device.info = replace(device.info, lag_s=1.0, systematic=(Systematic(0.05, "gain"),))
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        device.sleep(seconds)
+
+    probed = _probe(cpu=TAU_S, idle_w=REST_W)
+    with meter_window(device, "w", probe=probed, sleep=sleep, draw=lambda: 0.0) as window:
+        device.spend(0.5, WORK_J)
+    assert slept == pytest.approx([1.0 + 1.25 * TAU_S] * 2)
+    edges_j = REST_W * TAU_S / sqrt(6)
+    seconds = 0.5 + slept[1]
+    assert window.result.standard_error_j == pytest.approx(
+        sqrt(edges_j**2 * (1 + (slept[1] / 0.4) ** 2) + 4.0 * seconds)
+    )
+    assert window.result.systematic == 0.05
