@@ -5,8 +5,8 @@ one that has come, so that to its readers the stream is a counter that steps. Su
 as the meter and the delivery make it; `MeterInfo.lag_s` says how old it may be, and windows begin
 and end in a quiet that is longer. That is where an error of the clock offset goes::
 
-    lag_s = 1.25 max_i(arrival_i - (stamp_i + offset)) + period + 2 s_offset     with stamps
-    lag_s = delay + 2 (s_offset + s_arrival) + longest pause between arrivals    without
+    lag_s = 1.25 max_i(arrival_i - (stamp_i + offset)) + period + 2 s_offset + 20 ms   with stamps
+    lag_s = delay + 2 (s_offset + s_arrival) + longest pause of arrivals + 20 ms       without
 
 An edge that is misplaced by less than that lies in quiet, where power does not step, and costs no
 joule. A sample that comes later than that is a loss, not an error of the sum. By default offset and
@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import ceil
 
 from profiler.errors import InputError, MeterError, MeterReadError
 from profiler.meters.base import (
@@ -40,11 +41,12 @@ from profiler.meters.external_stream import open_feed
 from profiler.meters.external_sum import StreamSum, Timing
 
 RAIL = Rail("external", "external")
-CHIP_PERIODS, SHORTEST_CHIP_S = 2.37, 0.08
-"""A chip is no whole number of periods, so that edges fall at every phase of the sampling."""
+_CHIP_PERIODS, _SHORTEST_CHIP_S, _CHIP_PHASE = 2, 0.08, 0.37
 LATEST_PERIODS, LATEST_S = 10.0, 2.0
 """The longest delay that is looked for."""
 _AGE_MARGIN = 1.25
+_LATE_THREAD_S = 0.02
+"""By so much the thread that follows the stream may be late in a busy process."""
 
 
 class ExternalMeter:
@@ -191,9 +193,15 @@ def _await_sample(total: StreamSum, wait_s: float) -> None:
         time.sleep(1e-3)
 
 
+def chip_length_s(period_s: float) -> float:
+    """Seconds of one chip: at least two periods and 80 ms, and never a whole number of periods, so
+    that the pattern's edges fall at every phase of the sampling."""
+    return period_s * (max(ceil(_SHORTEST_CHIP_S / period_s), _CHIP_PERIODS) + _CHIP_PHASE)
+
+
 def _play_and_find(follower: Follower, pace: Pace, load: Load) -> Delay:
     """Play the pattern, and look for it in what came until its latest echo."""
-    chip_s = max(CHIP_PERIODS * pace.period_s, SHORTEST_CHIP_S)
+    chip_s = chip_length_s(pace.period_s)
     latest_s = max(LATEST_PERIODS * pace.period_s, LATEST_S)
     chips = maximal_length_sequence(random.randrange(31))
     pattern = play(chips, chip_s, load)
@@ -250,11 +258,13 @@ def _timing(
     """
     delay_s = delay.seconds if delay else 0.0
     error_s = delay.standard_error_s if delay else 0.0
+    lag_s = options.lag_s + _LATE_THREAD_S
     stamped = arrivals[-1].sample.stamp_s is not None
     if not stamped:
-        jitter_s = max(pace.jitter_s, pace.period_s / 12**0.5 if options.is_url else 0.0)
-        lag_s = max(delay_s, 0.0) + 2 * (error_s + jitter_s) + pace.longest_pause_s
-        return Timing(pace.period_s, 0.0, lag_s + options.lag_s, jitter_s, pace.longest_pause_s)
+        # The answer to a poll is as old as the meter's own update, which it does not tell.
+        jitter_s = max(pace.jitter_s, pace.period_s / 2 if options.is_url else 0.0)
+        lag_s += max(delay_s, 0.0) + 2 * (error_s + jitter_s) + pace.longest_pause_s
+        return Timing(pace.period_s, 0.0, lag_s, jitter_s, pace.longest_pause_s)
     offset_s = _fastest_s(arrivals) - delay_s
     if isinstance(options.offset, float):
         offset_s = options.offset + time.perf_counter() - time.time()
@@ -264,7 +274,7 @@ def _timing(
             f"external: by this clock samples come {-min(ages_s):.3g} s before they were taken; "
             "correct #offset=, or leave it out"
         )
-    lag_s = _AGE_MARGIN * max(*ages_s, 0.0) + pace.period_s + 2 * error_s + options.lag_s
+    lag_s += _AGE_MARGIN * max(*ages_s, 0.0) + pace.period_s + 2 * error_s
     return Timing(pace.period_s, offset_s, lag_s, 0.0, pace.longest_pause_s)
 
 

@@ -28,7 +28,7 @@ _TIME_NAMES = ("time", "timestamp", "t", "ts", "datetime", "date", "epoch", "uni
 _POWER_NAMES = ("power", "watts", "watt", "p", "apower", "active_power")
 _ENERGY_NAMES = ("energy", "joules", "joule", "e")
 _NAME = re.compile(r"(?P<base>.*?)(?:[\s_]*[(\[](?P<inside>[^)\]]*)[)\]]|_(?P<suffix>[^_]+))?\s*")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _SHOWN = 60
 _LARGEST = 1e300  # times any unit still a finite number
 

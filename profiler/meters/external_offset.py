@@ -86,9 +86,8 @@ def find_delay(
     templates = _templates(times, fine, pattern, width_s)
     seconds = _peak(fine, _correlations(templates, centred), width_s)
     correlation, chips = _by_chip(times, centred, pattern, seconds, width_s)
-    tries = (latest_s - earliest_s) / pattern.chip_s + 1
     score = atanh(min(max(correlation, 0.0), 1 - 1e-12)) * sqrt(max(chips - 3, 0))
-    if tries * (1 - NormalDist().cdf(score)) > ALPHA:
+    if len(coarse) * (1 - NormalDist().cdf(score)) > ALPHA:
         raise MeterNotFoundError(_nothing(f"correlation {correlation:.2f}", len(times)))
     best = templates[int(np.argmin(abs(fine - seconds)))]
     scatter_s = _bootstrap(times, centred, templates, fine, pattern.chip_s, width_s)

@@ -88,6 +88,7 @@ class StreamSum:
             self.duplicates += 1
             return
         self._newest_s = when_s
+        resumed = self._last is None and self.losses > 0
         fault: MeterError | None = self._implausible(sample.value)
         if newest_s is not None and when_s <= newest_s:
             back = f"its time went back by {newest_s - when_s:.3g} s"
@@ -100,7 +101,7 @@ class StreamSum:
             self.lose(fault)
         if self._implausible(sample.value) is None:
             # What was drawn until counting goes on is in no sum: a window must not span this.
-            self.losses += self._last is None and self.losses > 0
+            self.losses += resumed
             self._last = (when_s, sample.value)
 
     def lose(self, cause: MeterError) -> None:

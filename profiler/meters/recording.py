@@ -1,7 +1,8 @@
 """Recorded counters: what a recording is, the recorder that makes one, and its file.
 
 CSV: a first line ``# {json}`` with schema, version, device, origin, covers and rails, a header
-``time_s,<rail>,...``, then the joules each counter stood at, by the second.
+``time_s,<rail>,...``, then the joules each counter stood at, by the second. The first line may
+also hold scope, systematic and lag_s; files that do not were recorded before there were any.
 """
 
 from __future__ import annotations
@@ -18,11 +19,21 @@ from typing import Any
 
 from profiler.errors import FileFormatError, InputError
 from profiler.files import read_bytes, refuse_existing, write_atomic
-from profiler.meters.base import Covers, EnergyMeter, Origin, Rail, first_reading
+from profiler.meters.base import (
+    Covers,
+    EnergyMeter,
+    MeterInfo,
+    Origin,
+    Rail,
+    Reading,
+    Systematic,
+    first_reading,
+)
 
 SCHEMA, VERSION = "cwmp.recording", 1
 _ORIGINS: tuple[Origin, ...] = ("measured", "modelled", "assumed")
 _COVERS: tuple[Covers, ...] = ("cpu", "gpu")
+_UNRECORDED = "the error of sampling a power was not recorded, and is in no interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +44,12 @@ class Recording:
         times_s: increasing, shape (n,).
         energy_j: rail name -> non-decreasing joules, shape (n,).
         covers: as `MeterInfo.covers`; files without it are of processors.
+        scope, systematic, lag_s: as in `MeterInfo`; of a sampled power, `scope` also says that its
+            sampling variance is lost.
 
     Raises:
         FileFormatError: fewer than two rows, times that do not increase, joules that decrease,
-            or a number that is not finite.
+            a number that is not finite, or a lag below 0.
     """
 
     device: str
@@ -46,12 +59,17 @@ class Recording:
     times_s: tuple[float, ...]
     energy_j: dict[str, tuple[float, ...]]
     covers: Covers = "cpu"
+    scope: tuple[str, ...] = ()
+    systematic: tuple[Systematic, ...] = ()
+    lag_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.origin not in _ORIGINS:
             raise FileFormatError(f"origin {self.origin!r} is not one of {', '.join(_ORIGINS)}")
         if self.covers not in _COVERS:
             raise FileFormatError(f"covers {self.covers!r} is not one of {', '.join(_COVERS)}")
+        if not (0 <= self.lag_s < math.inf):
+            raise FileFormatError(f"lag_s is {self.lag_s}, not a number of seconds from 0")
         if len(self.times_s) < 2:
             raise FileFormatError("a recording needs at least two rows")
         _check_column("time_s", self.times_s, strictly=True)
@@ -102,9 +120,18 @@ def record(
             if rail.name in first.energy_j
         },
         covers=info.covers,
+        scope=_scope(info, rows),
+        systematic=info.systematic,
+        lag_s=info.lag_s,
     )
     save_recording(recording, path, force=force)
     return recording
+
+
+def _scope(info: MeterInfo, rows: Sequence[Reading]) -> tuple[str, ...]:
+    """The meter's scope, and what a recording of it leaves out."""
+    sampled = any(row.variance_j2 for row in rows)
+    return (*info.scope, _UNRECORDED) if sampled else info.scope
 
 
 def save_recording(recording: Recording, path: Path, *, force: bool = False) -> None:
@@ -121,6 +148,9 @@ def save_recording(recording: Recording, path: Path, *, force: bool = False) -> 
         "covers": recording.covers,
         "rails": [asdict(rail) for rail in recording.rails],
         "assumptions": list(recording.assumptions),
+        "scope": list(recording.scope),
+        "systematic": [asdict(term) for term in recording.systematic],
+        "lag_s": recording.lag_s,
     }
     stream = io.StringIO()
     stream.write(f"# {json.dumps(header)}\n")
@@ -154,6 +184,9 @@ def load_recording(path: Path) -> Recording:
             times_s=columns[0],
             energy_j=dict(zip(names[1:], columns[1:], strict=True)),
             covers=header.get("covers", "cpu"),
+            scope=_sentences(header.get("scope", [])),
+            systematic=tuple(Systematic(**term) for term in header.get("systematic", ())),
+            lag_s=float(header.get("lag_s", 0.0)),
         )
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
@@ -170,6 +203,12 @@ def _parse_header(line: str) -> dict[str, Any]:
             f"recording version {header.get('version')!r}; this release reads version {VERSION}"
         )
     return header
+
+
+def _sentences(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise FileFormatError("scope is not a list of sentences")
+    return tuple(value)
 
 
 def _check_column(name: str, values: Sequence[float], *, strictly: bool) -> None:

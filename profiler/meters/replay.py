@@ -42,6 +42,9 @@ class ReplayMeter:
             selected=choose_rails(recording.rails, rails),
             assumptions=recording.assumptions,
             covers=recording.covers,
+            lag_s=recording.lag_s,
+            scope=recording.scope,
+            systematic=recording.systematic,
         )
         self._start_s = clock()
 

@@ -15,12 +15,14 @@ from stand_ins.amd import FakeAmdGpu
 from stand_ins.boards import BoardTree
 from stand_ins.nvml import FakeGpu
 from stand_ins.perf import FakeEvent
+from stand_ins.streams import FileWriter
 
 from profiler.errors import InputError, MeterReadError
 from profiler.meters import amd, amd_gpus, hwmon_chips, ina3221_rails, nvml
 from profiler.meters.amd import AmdSource
 from profiler.meters.base import EnergyMeter, choose_rails, energy_between
 from profiler.meters.battery import BatterySource
+from profiler.meters.external import ExternalSource
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.hwmon import HwmonMeter
 from profiler.meters.ina3221 import Ina3221Meter
@@ -143,6 +145,16 @@ def _amd_power(request: pytest.FixtureRequest) -> Subject:
     return _amd(request, counted_w=0.0)
 
 
+def _external(request: pytest.FixtureRequest) -> Subject:
+    writer = FileWriter(request.getfixturevalue("tmp_path") / "plug.csv", watts="1")
+    request.addfinalizer(writer.stop)
+
+    def open_(*, rails: Sequence[str] | None = None) -> EnergyMeter:
+        return ExternalSource().open(f"{writer.path}#offset=none", rails=rails)
+
+    return Subject(open_, lambda: time.sleep(0.05))
+
+
 def _modelled(request: pytest.FixtureRequest) -> Subject:
     return Subject(ModelledMeter, lambda: sum(range(200_000)) and None)
 
@@ -180,6 +192,7 @@ SUBJECTS = {
     "hwmon": _hwmon,
     "pmic": _pmic,
     "battery": _battery,
+    "external": _external,
     "modelled": _modelled,
     "replay": _replay,
     "fake": _fake,

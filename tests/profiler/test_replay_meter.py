@@ -17,10 +17,13 @@ from profiler.errors import (
     MeterReadError,
     OutputExistsError,
 )
-from profiler.meters.base import Covers, Rail
+from profiler.meters.base import Covers, Rail, Systematic
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.recording import Recording, load_recording, record, save_recording
 from profiler.meters.replay import ReplayMeter, ReplaySource
+from profiler.meters.sampled import SampledMeter
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 HEADER = {
     "schema": "cwmp.recording",
@@ -114,6 +117,59 @@ def test_recording_that_does_not_say_is_of_a_processor(tmp_path: Path) -> None:
     assert load_recording(_write(tmp_path / "old.csv", "0,0", "1,5")).covers == "cpu"
 
 
+def test_what_the_meter_said_of_its_joules_is_recorded_and_played(tmp_path: Path) -> None:
+    term = Systematic(0.02, "gain, by the datasheet")
+    recording = Recording(
+        "bench supply",
+        "measured",
+        (Rail("board", "board"),),
+        (),
+        (0.0, 1.0),
+        {"board": (0.0, 2.0)},
+        scope=("the carrier board is outside",),
+        systematic=(term,),
+        lag_s=0.75,
+    )
+    path = tmp_path / "r.csv"
+    save_recording(recording, path)
+    assert load_recording(path) == recording
+    info = ReplaySource().open(str(path)).info
+    assert (info.scope, info.systematic, info.lag_s) == (recording.scope, (term,), 0.75)
+
+
+class _Constant:
+    def watts(self) -> dict[str, float]:
+        return {"board": 10.0}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_recording_of_a_sampled_power_says_what_is_lost(tmp_path: Path, sampled: bool) -> None:
+    clock = ManualClock()
+    fake = FakeMeter({"board": 10.0}, clock=clock)
+    meter = SampledMeter(fake.info, _Constant(), 0.01, clock=clock, background=False)
+
+    def pass_by(seconds: float) -> None:
+        clock.advance(seconds)
+        meter.sample()
+
+    path = tmp_path / "r.csv"
+    record(meter if sampled else fake, path, duration_s=0.1, interval_s=0.01, sleep=pass_by)
+    scope = " ".join(load_recording(path).scope)
+    assert ("sampling a power was not recorded" in scope) == sampled
+
+
+def test_recording_of_the_first_version_is_still_read() -> None:
+    recording = load_recording(GOLDEN / "recording-v1.csv")
+    assert recording.covers == "gpu"
+    assert recording.assumptions == ("the supply is ideal",)
+    assert [rail.counted for rail in recording.rails] == [True, False]
+    assert recording.energy_j == {"board": (0.0, 2.25, 4.75), "fan": (0.0, 0.125, 0.25)}
+    assert (recording.scope, recording.systematic, recording.lag_s) == ((), (), 0.0)
+
+
 def test_recording_over_a_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("precious")
@@ -138,6 +194,12 @@ def test_recording_needs_times(tmp_path: Path, duration_s: float, interval_s: fl
         (["0,0", "1,1"], {"origin": "guessed"}, "guessed"),
         (["0,0", "1,1"], {"covers": "moon"}, "moon"),
         (["0,0", "1,1"], {"rails": []}, "rails"),
+        (["0,0", "1,1"], {"scope": "all of it"}, "scope"),
+        (["0,0", "1,1"], {"scope": [1]}, "scope"),
+        (["0,0", "1,1"], {"lag_s": -1.0}, "lag_s"),
+        (["0,0", "1,1"], {"lag_s": float("nan")}, "lag_s"),
+        (["0,0", "1,1"], {"systematic": [{"relative": -1, "cause": "x"}]}, "systematic"),
+        (["0,0", "1,1"], {"systematic": [{"share": 1}]}, "not a recording"),
         (["0,0"], {}, "two rows"),
         (["0,0", "1,nan"], {}, "nan in row 1"),
         (["0,0", "inf,1"], {}, "inf in row 1"),
