@@ -1,11 +1,12 @@
 """A trace's cells and lines as estimates that can be compared.
 
-The mean of a cell is over all its blocks. Its variance is that of the blocks of the main stage
-where there are at least `MAIN_BLOCKS` of them: how many there are was settled before they were
-made, so they are an honest sample. With fewer it is the pilot's, as Stein's rule has it; where a
-pilot was all that was planned, its blocks are an ordinary sample. The variance of all blocks
-together would be too small where it matters: the pilots that scatter little by chance get few
-blocks after them.
+The convention is that of the sessions (Stein's two-stage rule): a cell's mean is over all its
+blocks, its variance from the pilot's alone, moderated by the operation's other cells
+(`profiler.scatter`). That is exact for whatever number of blocks was chosen after a look at the
+pilot. The variance of all blocks together would not be: pilots that scatter little by chance get
+few blocks after them, so that it is too small just where the mean is uncertain. Simulated with ten
+cells of which each chose its own blocks, it found differences in 17 % of tables that differ in
+nothing, instead of 5 %.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from profiler.blocks import FREQUENCY_SHIFT, SUSPEND_GAP
+from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP, THROTTLED
 from profiler.contrasts import Side
-from profiler.design import CellStatistics, fit_cells
+from profiler.design import CellBlocks, CellStatistics, cell_statistics, fit_cells, scatter_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from profiler.trace import Trace
 
-MAIN_BLOCKS = 12
-_UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT})
+_UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
 CellKey = tuple[str, str, str, int]
 """Operation, layer, pattern, k."""
 
@@ -37,48 +38,59 @@ class CellEstimate:
 
     Attributes:
         signature: shape, type and number of parameters of its layer.
-        raw_j: joules a call, idle power included: what a line's weights go by.
-        side: what a call costs; ``None`` with fewer than two sound blocks.
+        statistics: what its blocks say; ``None`` where they are too few to say how they scatter.
+        two_stage: whether the spread behind it decided how many blocks were made.
     """
 
     signature: tuple[str, str, int]
-    raw_j: float
-    side: Side | None
+    statistics: CellStatistics | None
+    two_stage: bool
+
+    @property
+    def side(self) -> Side | None:
+        """What a call costs."""
+        found = self.statistics
+        if found is None:
+            return None
+        variance = found.variance / found.blocks
+        return Side(found.mean, variance, found.degrees, found.blocks, self.two_stage)
 
 
 def cells_of(trace: Trace) -> dict[CellKey, CellEstimate]:
     """The cells of *trace*, in its order, without the blocks that are flagged unsound."""
     table = trace.blocks
     sound = [_UNSOUND.isdisjoint(str(flags).split(",")) for flags in table["flags"]]
-    keys = ["operation", "layer", "pattern", "k"]
-    return {
-        (str(key[0]), str(key[1]), str(key[2]), int(key[3])): _cell(rows)
-        for key, rows in table[np.array(sound, dtype=bool)].groupby(keys, sort=False)
-    }
+    found: dict[CellKey, CellEstimate] = {}
+    for operation, rows in table[np.array(sound, dtype=bool)].groupby("operation", sort=False):
+        grouped = list(rows.groupby(["layer", "pattern", "k"], sort=False))
+        blocks = [_blocks(int(key[2]), cell) for key, cell in grouped]
+        estimates = operation_estimates([each for each, _ in blocks])
+        for (key, cell), (_, staged), statistics in zip(grouped, blocks, estimates, strict=True):
+            first = cell.iloc[0]
+            signature = (str(first["shape"]), str(first["dtype"]), int(first["parameters"]))
+            whole = (str(operation), str(key[0]), str(key[1]), int(key[2]))
+            found[whole] = CellEstimate(signature, statistics, staged)
+    return found
 
 
-def cell_side(
-    costs: Sequence[float] | np.ndarray, pilot: Sequence[bool] | np.ndarray, least_variance: float
-) -> Side | None:
-    """A cell's mean and its variance, as the top of this file says; ``None`` below two blocks.
+def operation_estimates(cells: Sequence[CellBlocks]) -> list[CellStatistics | None]:
+    """What the cells of one operation say; their *pilot* is the sample that variances are of."""
+    scatter = scatter_of(cells)
+    if scatter is None:
+        return [None] * len(cells)
+    return [cell_statistics(cell, scatter) for cell in cells]
+
+
+def sample_of(pilot: ArrayLike) -> tuple[NDArray[np.bool_], bool]:
+    """Which blocks a cell's variance is of, and whether it decided how many were made.
 
     Args:
-        costs: joules a call of every sound block, shape (B,).
-        pilot: whether a block is of the pilot, shape (B,).
-        least_variance: of one block, in J^2: no sample of a few blocks is believed below it.
+        pilot: whether a block is of the pilot, shape (B,); without any, all blocks serve.
     """
-    values, first = np.asarray(costs, dtype=np.float64), np.asarray(pilot, dtype=bool)
-    main = values[~first]
-    two_stage = False
-    if main.size >= MAIN_BLOCKS or not first.any():
-        sample = main
-    else:
-        sample = values[first]
-        two_stage = bool(main.size)
-    if sample.size < 2:
-        return None
-    variance = max(float(np.var(sample, ddof=1)), least_variance) / values.size
-    return Side(float(np.mean(values)), variance, sample.size - 1, values.size, two_stage)
+    first = np.asarray(pilot, dtype=bool)
+    if not first.any():
+        return ~first, False
+    return first, not bool(first.all())
 
 
 def line_sides(
@@ -89,42 +101,27 @@ def line_sides(
     Returns:
         ``None`` where the group has fewer than two different k.
     """
-    known = [
-        (key[3], cell.raw_j, cell.side)
-        for key, cell in cells.items()
-        if key[:3] == group and cell.side is not None
-    ]
-    line = fit_cells(
-        [
-            CellStatistics(
-                k=k,
-                mean=side.mean,
-                raw=raw_j,
-                variance=side.variance * side.blocks,
-                degrees=round(side.degrees),
-                blocks=side.blocks,
-            )
-            for k, raw_j, side in known
-        ]
-    )
+    members = [cell for key, cell in cells.items() if key[:3] == group]
+    known = [cell.statistics for cell in members if cell.statistics is not None]
+    line = fit_cells(known)
     if line is None:
         return None
-    blocks = sum(side.blocks for *_, side in known)
-    staged = any(side.two_stage for *_, side in known)
+    blocks = sum(each.blocks for each in known)
+    staged = any(cell.two_stage for cell in members)
     return (
         Side(line.a, line.se_a**2, line.degrees_a, blocks, staged),
         Side(line.c, line.se_c**2, line.degrees_c, blocks, staged),
     )
 
 
-def _cell(rows: pd.DataFrame) -> CellEstimate:
-    raw_j = max(float((rows["energy_j"] / rows["repetitions"]).mean()), 1e-30)
-    edges = float((rows["standard_error_j_per_call"] ** 2).mean())
-    side = cell_side(
-        rows["cost_j_per_call"].to_numpy(),
-        (rows["stage"] == "pilot").to_numpy(),
-        max(edges, (1e-6 * raw_j) ** 2),
+def _blocks(k: int, rows: pd.DataFrame) -> tuple[CellBlocks, bool]:
+    sample, staged = sample_of((rows["stage"] == "pilot").to_numpy())
+    cell = CellBlocks(
+        k=k,
+        costs=rows["cost_j_per_call"].to_numpy(),
+        pilot=sample,
+        repetitions=int(rows["repetitions"].iloc[0]),
+        call_s=float((rows["duration_s"] / rows["repetitions"]).mean()),
+        edge_variance=float((rows["standard_error_j_per_call"] ** 2).mean()),
     )
-    first = rows.iloc[0]
-    signature = (str(first["shape"]), str(first["dtype"]), int(first["parameters"]))
-    return CellEstimate(signature, raw_j, side)
+    return cell, staged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from profiler.compare import Comparison, Row, compare_traces
 from profiler.console import ExampleCommand, json_option, print_json, print_table
 from profiler.errors import MissingExtraError
 from profiler.trace import Trace
-from profiler.units import common_exponent, format_scaled, prefix
+from profiler.units import format_si
 
 _LISTED = 12
 _LONGEST = 50
@@ -34,7 +36,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     nargs=2,
     type=float,
     metavar="A B",
-    help="Shares by which the two meters may be off, where the traces do not say.",
+    help="Shares by which the two meters may be off, as for two boards of one kind.",
 )
 @json_option
 def compare(
@@ -73,10 +75,11 @@ def _load(path: Path) -> Trace:
 
 def _print_metadata(found: Comparison) -> None:
     if not found.metadata:
-        click.echo("made with the same device, meter, governor and software")
+        click.echo("They were made with the same device, meter, governor and software.")
     else:
         rows = [[each.name, _short(each.a), _short(each.b)] for each in found.metadata]
-        print_table("what they were made with differs", ["", "A", "B"], rows)
+        click.echo("They were not made alike:")
+        print_table("", ["", "A", "B"], rows)
     click.echo(f"gain errors of the meters: {_gains(found)}\n")
 
 
@@ -90,26 +93,24 @@ def _gains(found: Comparison) -> str:
 
 
 def _print_family(title: str, rows: Sequence[Row], found: Comparison) -> None:
+    """A row a comparison; B's own joules are left to --json."""
     widened = any(row.ratio_with_gain for row in rows)
-    columns = ["operation, layer", "pattern", "", "A", "B", "B/A", f"{_sure(found)} interval"]
+    columns = ["", "A", "B/A", f"{_sure(found)} interval"]
     columns += ["with gain"] * widened + ["finds", "verdict"]
     table = []
     for row in rows:
         contrast = row.contrast
-        exponent = common_exponent([contrast.a.mean])
         cells = [
-            f"{row.operation} {row.layer}",
-            row.pattern,
-            row.quantity,
-            f"{format_scaled(contrast.a.mean, exponent)} {prefix(exponent)}J",
-            f"{format_scaled(contrast.b.mean, exponent)} {prefix(exponent)}J",
+            f"{row.operation} {row.layer} {row.pattern} {row.quantity}",
+            format_si(contrast.a.mean, "J"),
             "-" if contrast.ratio is None else f"{contrast.ratio:.3g}",
             _interval(contrast.ratio_interval),
         ]
         cells += [_interval(row.ratio_with_gain)] * widened
-        finds = "-" if contrast.detectable is None else f"{100 * contrast.detectable:.2g} %"
-        table.append([*cells, finds, _verdict(row, found)])
-    print_table(f"{title}; {len(rows)} compared, Holm", columns, table)
+        table.append([*cells, _percent(contrast.detectable), _verdict(row, found)])
+    click.secho(f"{title}; {len(rows)} compared", bold=True)
+    print_table("", columns, table)
+    click.echo()
 
 
 def _verdict(row: Row, found: Comparison) -> str:
@@ -134,17 +135,26 @@ def _print_summary(found: Comparison) -> None:
     if found.unmatched:
         lines.append(f"not compared: {len(found.unmatched)} cells")
         shown = list(found.unmatched.items())[:_LISTED]
-        lines += [f"  {name}: {why}" for name, why in shown]
+        lines += [f"- {name}: {why}" for name, why in shown]
         if len(found.unmatched) > _LISTED:
-            lines.append("  ... (--json lists all)")
+            lines.append("- ... (--json lists all)")
     lines += [
-        "intervals hold together for all rows of a table (Bonferroni); Holm, which decides, is "
-        "sharper: * differs though the interval reaches 1, agrees though it is wider than the margin",
-        "finds: the difference that this comparison would have found 4 times in 5",
+        "intervals: they hold for all rows of a table together (Bonferroni). Verdicts are Holm's, "
+        "which is sharper: a row may differ though its interval reaches 1 (*), or agree though it "
+        "reaches beyond the margin",
+        "finds: the difference that would have been found 4 times in 5",
         "one session each: what changed between the sessions, the room's temperature too, is in "
         "every row",
     ]
-    click.echo("\n".join(lines))
+    width = max(shutil.get_terminal_size().columns, 40)
+    for line in lines:
+        click.echo(textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _sure(found: Comparison) -> str:

@@ -107,7 +107,8 @@ def compare_traces(
         a, b: two traces, of any devices.
         margin: ratios within 1 -+ margin count as agreement.
         level: the chance of a false finding in a family.
-        systematic: the shares by which the two meters may be off; by default as the traces say.
+        systematic: the shares by which the two meters may be off, which then do not cancel; by
+            default as the traces say, and where device and meter are of one kind they cancel.
 
     Raises:
         InputError: the traces share no cell that can be compared, or *margin*, *level* or a
@@ -125,10 +126,10 @@ def compare_traces(
     if not matched:
         why = next((f" ({name}: {text})" for name, text in unmatched.items()), "")
         raise InputError(
-            f"no cell (operation, layer, pattern, k) is in both traces{why}; profile the same model "
-            "at the same densities"
+            f"no cell (operation, layer, pattern, k) is in both traces{why}; profile the same "
+            "model at the same densities"
         )
-    same = _same_gain(a, b)
+    same = systematic is None and _same_gain(a, b)
     groups = dict.fromkeys(key[:3] for key, *_ in matched)
     lines = [(group, line_sides(group, cells_a), line_sides(group, cells_b)) for group in groups]
     fitted = [
@@ -191,7 +192,7 @@ def _unmatched(
             why[cell_name(key)] = f"{one.signature[:2]} in A, {two.signature[:2]} in B"
         elif one.side is None or two.side is None:
             side = "A" if one.side is None else "B"
-            why[cell_name(key)] = f"fewer than two sound blocks in {side}"
+            why[cell_name(key)] = f"too few sound blocks in {side}"
     return why
 
 

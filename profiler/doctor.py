@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from profiler.host_noise import HostNoise
 
 SEVERITIES: tuple[Severity, ...] = ("spoils", "widens", "note")
-_WATCH_S, _PROBE_S = 1.0, 1.0
+_WATCH_S, _PROBE_S, _NOISE_S = 1.0, 1.0, 5.0
 _STATIC = (
     clock.governor,
     clock.energy_preference,
@@ -80,7 +80,7 @@ def diagnose(
     measure: bool = True,
     trees: Trees | None = None,
     watch_s: float = _WATCH_S,
-    seconds: float = 5.0,
+    seconds: float = _NOISE_S,
 ) -> Diagnosis:
     """Look at this host for *watch_s*, and measure its noise for about *seconds*.
 

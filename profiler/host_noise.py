@@ -4,7 +4,7 @@ Windows lie in pairs, as blocks do, so that slow drift cancels. With d the diffe
 pairs and m the mean joules of a window::
 
     s = sd(d) / (sqrt(2) m)               relative scatter of one window, df = pairs - 1
-    s_steps = edge_j(P_rest) / m          what the counter's steps alone would give
+    s_steps = edge_j(P_rest) / m          what the counter's steps (or samples) alone would give
     B(s) = least B with t_{B-1} sqrt(2) s / sqrt(B) <= width
 
 B(s) against B(s_steps) is what the host's noise costs in blocks. The interval of s is that of a
@@ -35,6 +35,7 @@ _WINDOW_S, _WINDOW_STEPS = 0.2, 5
 _PATIENCE = 4.0
 _BUFFER = bytes(range(256)) * 256
 _CHUNK = 20
+_SLOW = "'cwmp profile' takes the time that such a counter needs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def measure_noise(
         InputError: the counter steps too slowly for pairs in that time, or no energy was seen.
         MeterReadError, CounterFaultError: a read failed.
     """
+    if probed.period_s is None:
+        raise InputError(f"the counter did not step twice in {probed.duration_s:.3g} s: {_SLOW}")
     gauge = Gauge(
         meter,
         period_s=probed.period_s,
@@ -133,13 +136,17 @@ def measure_noise(
     if pairs * pair_s > _PATIENCE * seconds:
         raise InputError(
             f"the counter steps every {step_s:.3g} s: {pairs} pairs would take "
-            f"{pairs * pair_s:.0f} s; 'cwmp profile' takes the time that such a counter needs"
+            f"{pairs * pair_s:.0f} s; {_SLOW}"
         )
     action = (work or hashing)(window_s)
     generator = np.random.default_rng(seed)
     gauge.window(action, generator)  # warms caches and clocks, and is left out
-    windows = [gauge.window(action, generator) for _ in range(2 * pairs)]
-    return noise_of(windows, gauge.edge_j(probed.idle_power_w))
+    windows = []
+    for _ in range(pairs):
+        extra_s = gauge.extra_tail_s(generator)
+        windows += [gauge.window(action, generator, extra_s) for _ in range(2)]
+    sampling_j2 = fmean(window.sampling_j2 for window in windows)
+    return noise_of(windows, hypot(gauge.edge_j(probed.idle_power_w), sqrt(sampling_j2)))
 
 
 def noise_of(windows: list[Window], edge_j: float, width: float = WIDTH) -> HostNoise:
@@ -147,7 +154,7 @@ def noise_of(windows: list[Window], edge_j: float, width: float = WIDTH) -> Host
 
     Args:
         windows: of the same work; each pair one after the other.
-        edge_j: standard error of a window from the counter's steps alone.
+        edge_j: standard error of a window from the counter's steps, or samples, alone.
         width: as `HostNoise.width`.
 
     Raises:

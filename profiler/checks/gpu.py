@@ -143,7 +143,7 @@ def _state(nvml: Any, index: int, name: str, handle: Any) -> GpuState:
         call: Callable[..., Any] | None = getattr(nvml, what, None)
         try:
             return call(handle, *arguments) if call else None
-        except nvml.NVMLError:
+        except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):
             return None
 
     persistent, mig = ask("nvmlDeviceGetPersistenceMode"), ask("nvmlDeviceGetMigMode")

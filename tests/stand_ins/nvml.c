@@ -17,6 +17,7 @@
  *   sm_mhz temp_c reasons  clock, temperature, clocks event reasons (a mask)
  *   violated_ns            time that heat or power held the clock down; -1: not supported
  *   pstate persistence
+ *   max_mhz other_pid      the highest clock; a process that computes on it, 0 for none
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { SUCCESS = 0, INVALID = 2, NO_SUPPORT = 3, NO_DRIVER = 9, NOT_FOUND = 6, LOST = 15 };
+enum { SUCCESS = 0, INVALID = 2, NO_SUPPORT = 3, NO_PERMISSION = 4, NOT_FOUND = 6 };
+enum { NO_DRIVER = 9, LOST = 15 };
 enum { MOST = 16, INSTANT_FIELD = 186, MODULE_SCOPE = 1, UNSIGNED_INT = 1 };
 
 typedef struct {
@@ -35,7 +37,7 @@ typedef struct {
     double power_w, period_ms;
     double instant, usage, module, swing_w, swing_s, module_w, lag_ms, jitter;
     double reset_s, lost_s, none_s, arch, cc, sm_mhz, temp_c, reasons, violated_ns;
-    double pstate, persistence;
+    double pstate, persistence, max_mhz, other_pid;
 } Gpu;
 
 typedef struct {
@@ -74,7 +76,7 @@ static void set(Gpu *g, const char *key, double value) {
         {"lost_s", &g->lost_s}, {"none_s", &g->none_s}, {"arch", &g->arch}, {"cc", &g->cc},
         {"sm_mhz", &g->sm_mhz}, {"temp_c", &g->temp_c}, {"reasons", &g->reasons},
         {"violated_ns", &g->violated_ns}, {"pstate", &g->pstate},
-        {"persistence", &g->persistence},
+        {"persistence", &g->persistence}, {"max_mhz", &g->max_mhz}, {"other_pid", &g->other_pid},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(keys[i].name, key)) {
@@ -88,7 +90,7 @@ static void set(Gpu *g, const char *key, double value) {
 static int parse(char *line, Gpu *g) {
     int used = 0;
     *g = (Gpu){.module = NO_SUPPORT, .swing_s = 1, .reset_s = INFINITY, .lost_s = INFINITY,
-               .none_s = INFINITY, .arch = 8, .cc = 89, .sm_mhz = 1500, .temp_c = 45};
+               .none_s = INFINITY, .arch = 8, .cc = 89, .sm_mhz = 1500, .temp_c = 45, .max_mhz = 1500};
     if (sscanf(line, "%95s %u %d %llu %lf %lf %n", g->uuid, &g->mig, &g->status, &g->energy_mj,
                &g->power_w, &g->period_ms, &used) < 6 || !used)
         return 0;
@@ -168,7 +170,13 @@ int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { return SUCCESS; }
 
 const char *nvmlErrorString(int code) {
-    return code == NO_DRIVER ? "Driver Not Loaded" : "Scripted Error";
+    switch (code) {
+    case NO_SUPPORT: return "Not Supported";
+    case NO_PERMISSION: return "Insufficient Permissions";
+    case NO_DRIVER: return "Driver Not Loaded";
+    case LOST: return "GPU is lost";
+    default: return "Scripted Error";
+    }
 }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned length) {
@@ -326,4 +334,31 @@ int nvmlDeviceGetPersistenceMode(void *handle, unsigned *mode) {
     int code = find(handle, &gpu);
     if (code == SUCCESS) *mode = (unsigned)gpu.persistence;
     return code;
+}
+
+int nvmlDeviceGetMaxClockInfo(void *handle, unsigned type, unsigned *mhz) {
+    Gpu gpu;
+    int code = find(handle, &gpu);
+    if (code == SUCCESS && type > 3) return INVALID;
+    if (code == SUCCESS) *mhz = (unsigned)gpu.max_mhz;
+    return code;
+}
+
+typedef struct {
+    unsigned pid;
+    unsigned long long memory;
+    unsigned gpu_instance, compute_instance;
+} Process;
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *processes) {
+    enum { TOO_SMALL = 7 };
+    Gpu gpu;
+    int code = find(handle, &gpu);
+    if (code != SUCCESS) return code;
+    unsigned room = *count;
+    *count = gpu.other_pid > 0;
+    if (!*count) return SUCCESS;
+    if (!room || !processes) return TOO_SMALL;
+    processes[0] = (Process){.pid = (unsigned)gpu.other_pid, .memory = 1 << 20};
+    return SUCCESS;
 }
