@@ -19,10 +19,9 @@ from typing import Any
 from profiler.errors import (
     CounterFaultError,
     MeterNotFoundError,
-    MeterPermissionError,
     MeterReadError,
 )
-from profiler.meters.powercap import Zone, permission_command
+from profiler.meters.powercap import Zone
 
 PROCESSORS, GPUS = "pyJoules.device.rapl_device", "pyJoules.device.nvidia_device"
 _RAPL_ONLY = "use --meter rapl"
@@ -117,10 +116,6 @@ def _reader(device: Any, label: str) -> Callable[[], int]:
     def read() -> int:
         try:
             (value,) = device.get_energy()
-        except PermissionError as error:
-            raise MeterPermissionError(
-                f"only root may read {label}; {permission_command(Path(label).parent.parent)}"
-            ) from error
         except ValueError as error:
             raise CounterFaultError(f"{label} is no number to pyJoules: {error}") from error
         except Exception as error:  # OSError, or NVML's own

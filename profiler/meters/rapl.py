@@ -181,6 +181,15 @@ def range_of(zone: Zone) -> int:
         os.close(handle)
 
 
+def check_readable(zone: Zone) -> None:
+    """Whether the counter of *zone* can be opened.
+
+    Raises:
+        MeterPermissionError, MeterReadError: it cannot.
+    """
+    os.close(_open(zone.energy_path))
+
+
 def _close(handles: list[int]) -> None:
     while handles:
         os.close(handles.pop())

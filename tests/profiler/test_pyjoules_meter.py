@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stand_ins.kernel_files import without_privilege
 from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
@@ -14,6 +15,7 @@ from profiler.errors import (
     CounterFaultError,
     InputError,
     MeterNotFoundError,
+    MeterPermissionError,
     MeterReadError,
 )
 from profiler.meters.pyjoules import PyJoulesSource
@@ -122,6 +124,21 @@ def test_failing_and_vanishing_zones_are_errors_that_name_the_file(workstation: 
     workstation.vanish("intel-rapl:1")
     with pytest.raises(MeterReadError):
         meter.read()
+    meter.close()
+
+
+def test_permission_is_asked_for_as_by_rapl(workstation: SysfsTree) -> None:
+    meter = SOURCE.open()
+    workstation.forbid("intel-rapl:1")
+    with without_privilege():
+        with pytest.raises(MeterPermissionError, match=r"intel-rapl:1/energy_uj; sudo chmod o\+r"):
+            SOURCE.open()
+        report = SOURCE.discover()[0]
+        # pyJoules opens its files anew at each read, so permission can be lost midway.
+        with pytest.raises(MeterReadError, match=r"intel-rapl:1/energy_uj.*Permission denied"):
+            meter.read()
+    assert not report.usable and report.remedy is not None
+    assert report.remedy.startswith("sudo chmod o+r")
     meter.close()
 
 
