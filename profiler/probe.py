@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -72,7 +72,8 @@ class ProbeResult:
         idle_power_w: of the sum, while this process slept.
         reads: how many reads the figures rest on.
         duration_s: how long probing took.
-        rails: each by itself; a rail without an update has a period of ``None``.
+        rails: each by itself; a rail that did not step twice has the period that its meter states
+            (`MeterInfo.longest_step_s`), or ``None``.
     """
 
     period_s: float | None
@@ -146,6 +147,9 @@ def probe(
     rails = []
     for name in meter.info.selected:
         found = update_statistics(*seen[name])
+        if found.period_s is None:
+            unseen_s = meter.info.longest_step_s
+            found = replace(found, period_s=unseen_s, period_p99_s=unseen_s)
         idle_j = energy_between(asleep, awake, [name])
         rails.append(
             RailProbe(

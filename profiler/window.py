@@ -40,6 +40,9 @@ from profiler.meters.base import (
 from profiler.probe import IDLE_SHARE, ProbeResult
 from profiler.statistics import edge_standard_error_j
 
+_STEPS_OF_REST = 5
+"""Steps of a counter that a probe must last to know the power at rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
@@ -125,10 +128,14 @@ def meter_window(
         draw: a number from 0 to 1, the part of a step by which a quiet is lengthened.
 
     Raises:
+        InputError: the counter is too slow for the probe to have seen the power at rest, and no
+            *rest* is given.
         MeterReadError, CounterFaultError: a read failed, at an edge or in between. The block
             has run, but its joules are lost; an error of the block itself goes first.
     """
     window = Window(name)
+    if probe is not None and rest is None and not resting:
+        _check_rest_known(meter, probe)
     gauge = gauge_of(meter, probe)
     tail_s = quiet_tail_s(gauge) if probe is not None else 0.0
 
@@ -155,6 +162,16 @@ def gauge_of(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
     if probe is None:
         return Gauge(meter)
     return Gauge(meter, probe.period_s, probe.period_p99_s, probe.quantum_j)
+
+
+def _check_rest_known(meter: EnergyMeter, probe: ProbeResult) -> None:
+    step_s = meter.info.longest_step_s
+    if step_s is not None and probe.duration_s < _STEPS_OF_REST * step_s:
+        raise InputError(
+            f"{meter.info.name} takes up to {step_s:g} s to step, so a probe of "
+            f"{probe.duration_s:.3g} s does not know the power at rest: rest before each run "
+            f"(--idle-s; rest= in Python), or probe for {_STEPS_OF_REST * step_s:g} s"
+        )
 
 
 def quiet_tail_s(gauge: Gauge) -> float:

@@ -69,6 +69,8 @@ class MeterInfo:
             only the rest of an idle device here, so its joules must not be taken from this meter.
         lag_s: how old the content of a counter's newest step may be: a sensor that shows the mean
             of the last second lags by one. A window's quiet is longer by that much.
+        longest_step_s: the longest that a counter takes to step, where a probe of a second would
+            see none; ``None`` where probing finds its period.
         scope: what the joules include or leave out, one sentence each ("the carrier board is
             outside these rails").
         systematic: errors beside the interval; they add up linearly, see `systematic_share`.
@@ -83,6 +85,7 @@ class MeterInfo:
     max_read_gap_s: float | None = None
     covers: Covers = "cpu"
     lag_s: float = 0.0
+    longest_step_s: float | None = None
     scope: tuple[str, ...] = ()
     systematic: tuple[Systematic, ...] = ()
 

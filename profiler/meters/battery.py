@@ -35,9 +35,9 @@ SLACK_S = 90.0
 STALL_S = 900.0
 """A gauge that shows one value for so long has stopped."""
 STEP_S = 60.0
-"""The longest that a gauge takes to step: what it shows may be so old."""
-SAMPLED_LAG_S = 4.0
-"""Of a power, assumed: drivers keep it for 1 s, and gauges average over a few."""
+"""The longest that a gauge takes to step."""
+LAG_S = 4.0
+"""How old a gauge's newest figure may be, assumed: drivers keep it for 1 s, gauges average."""
 UNPLUG = "unplug the charger"
 SCOPE = (
     "everything the batteries feed is in these joules: display, radios and drives too",
@@ -263,7 +263,8 @@ def _info(found: Sequence[Battery], rails: Sequence[str] | None) -> MeterInfo:
         origin="measured",
         rails=available,
         selected=selected,
-        lag_s=STEP_S if counts else SAMPLED_LAG_S,
+        lag_s=LAG_S,
+        longest_step_s=STEP_S if counts else None,
         scope=SCOPE,
     )
 

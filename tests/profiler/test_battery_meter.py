@@ -14,7 +14,8 @@ from profiler.meters.battery import SOURCE, BatteryMeter
 from profiler.meters.fake import ManualClock
 from profiler.meters.power_supply import batteries
 from profiler.meters.sampled import SampledMeter
-from profiler.probe import update_statistics
+from profiler.probe import probe, update_statistics
+from profiler.window import meter_window
 
 
 def _open(tree: BoardTree) -> BatteryMeter:
@@ -73,8 +74,37 @@ def test_a_gauge_s_coarse_steps_are_seen_as_they_are(board_tree: BoardTree) -> N
     assert found.updates == 19
     assert found.period_s == pytest.approx(30.0)
     assert found.quantum_j == pytest.approx(270.0)
-    assert meter.info.lag_s >= 30.0
     assert any("minutes" in sentence for sentence in meter.info.scope)
+    meter.close()
+
+
+def test_a_gauge_too_slow_to_be_probed_gets_long_quiet_and_an_honest_error(
+    board_tree: BoardTree,
+) -> None:
+    board_tree.battery("BAT0", 9.0, every_s=60.0)
+    meter = _open(board_tree)
+
+    def sleep(seconds: float) -> None:
+        for _ in range(round(seconds)):
+            board_tree.advance(1.0)
+
+    found = probe(meter, max_time_s=0.05)
+    assert (found.period_s, found.rail("BAT0").updates) == (60.0, 0)
+    with (
+        pytest.raises(InputError, match=r"battery takes up to 60 s .* rest before each run"),
+        meter_window(meter, "no rest", probe=found, sleep=sleep),
+    ):
+        pass
+    with meter_window(meter, "rest", probe=found, resting=True, sleep=sleep) as resting:
+        sleep(600)
+    window = meter_window(meter, "run", probe=found, rest=resting.result, sleep=sleep)
+    begun_s = board_tree.now_s
+    with window as running:
+        sleep(300)
+    assert board_tree.now_s - begun_s > 300 + 2 * 75
+    assert resting.result.standard_error_j is not None
+    assert running.result.standard_error_j is not None
+    assert running.result.standard_error_j > 0
     meter.close()
 
 
