@@ -247,7 +247,7 @@ def _undecided(found: Sequence[ChipRail]) -> tuple[str, str]:
 
 def _absence(hwmon: Path) -> tuple[str, str]:
     if not hwmon.is_dir():
-        return f"{hwmon} does not exist", "use another meter"
+        return "the kernel shows no sensor chip", "use another meter"
     return (
         f"no chip under {hwmon} shows energy or power",
         "load the driver of the board's monitor (ina2xx, ina238) or processor (amd_energy)",
