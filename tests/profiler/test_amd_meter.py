@@ -14,7 +14,7 @@ from stand_ins.amd import AmdModule, FakeAmdGpu
 from profiler.errors import CounterFaultError, InputError, MeterNotFoundError, MeterReadError
 from profiler.meters import amd_gpus, find_meter
 from profiler.meters.amd import AmdSource
-from profiler.meters.base import EnergyMeter, energy_between
+from profiler.meters.base import EnergyMeter, Reading, energy_between
 from profiler.meters.sampled import SampledMeter
 
 SOURCE = AmdSource()
@@ -45,10 +45,18 @@ def _torch(buses: list[int], waited: list[int]) -> SimpleNamespace:
     return SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip="6.4"))
 
 
+def _fresh(meter: EnergyMeter) -> Reading:
+    """A reading right after a step, however busy this host is."""
+    before = meter.read()
+    while (now := meter.read()).energy_j == before.energy_j:
+        time.sleep(0.0005)
+    return now
+
+
 def _power_w(meter: EnergyMeter, seconds: float) -> float:
-    start = meter.read()
+    start = _fresh(meter)
     time.sleep(seconds)
-    end = meter.read()
+    end = _fresh(meter)
     return energy_between(start, end, meter.info.selected) / (end.time_s - start.time_s)
 
 

@@ -15,7 +15,7 @@ from stand_ins.nvml import FakeGpu, NvmlLibrary
 from profiler.errors import CounterFaultError, MeterError, MeterNotFoundError, MeterReadError
 from profiler.meters import nvml
 from profiler.meters import nvml_library as own_bindings
-from profiler.meters.base import EnergyMeter, energy_between
+from profiler.meters.base import EnergyMeter, Reading, energy_between
 from profiler.meters.nvml import NvmlSource
 from profiler.meters.sampled import SampledMeter
 
@@ -33,11 +33,19 @@ def _no_cuda_here(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def _fresh(meter: EnergyMeter) -> Reading:
+    """A reading right after a step, however busy this host is."""
+    before = meter.read()
+    while (now := meter.read()).energy_j == before.energy_j:
+        time.sleep(0.0005)
+    return now
+
+
 def _read_for(meter: EnergyMeter, seconds: float) -> tuple[float, float, float]:
     """Start, end and joules of a window."""
-    start = meter.read()
+    start = _fresh(meter)
     time.sleep(seconds)
-    end = meter.read()
+    end = _fresh(meter)
     return start.time_s, end.time_s, energy_between(start, end, meter.info.selected)
 
 
@@ -80,10 +88,9 @@ def test_swinging_power_is_followed_and_its_sampling_error_carried(
     meter = SOURCE.open(device="cuda:0")
     begun = ctypes.CDLL(str(compiled_nvml)).stand_in_begun_s
     begun.restype = ctypes.c_double
-    time.sleep(0.02)
-    start = meter.read()
+    start = _fresh(meter)
     time.sleep(0.3)
-    end = meter.read()
+    end = _fresh(meter)
     turn = 2 * math.pi / 0.4
 
     def drawn_j(time_s: float) -> float:
@@ -146,7 +153,7 @@ def test_gpu_that_goes_away_midway_is_a_read_error(
     meter.close()
 
 
-def _settled(meter: EnergyMeter) -> object:
+def _settled(meter: EnergyMeter) -> Reading:
     for _ in range(50):
         try:
             return meter.read()
