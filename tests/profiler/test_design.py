@@ -18,29 +18,42 @@ A_J, C_J = 2e-6, 5e-9
 RAW = A_J + C_J * K
 
 
+def _cell(number: int, costs, pilot, *, call_s: float = 1e-5, edge_variance: float = 0.0):
+    """Blocks of 20 ms of cell *number*, which draws 1 W where a call lasts as many s as J."""
+    return design.CellBlocks(
+        k=int(K[number]),
+        costs=np.asarray(costs, dtype=float),
+        pilot=np.asarray(pilot, dtype=bool),
+        repetitions=0.02 / call_s,
+        call_s=call_s,
+        edge_variance=edge_variance,
+    )
+
+
 def _simulated_fit(generator: np.random.Generator, scatter: float) -> tuple[design.Widths, object]:
-    """One whole session over three cells with normal scatter: sizing, pilot, main."""
+    """One whole session over three cells with normal scatter: sizing, pilot, main.
+
+    All windows last 20 ms and scatter by the same joules: a call's length goes with its energy.
+    """
     truth = A_J + C_J * K
 
     def blocks(cell: int, count: int) -> np.ndarray:
         return generator.normal(truth[cell], scatter * truth[cell], count)
 
+    def statistics(costs: list[np.ndarray]) -> list[design.CellStatistics]:
+        cells = [
+            _cell(n, c, np.arange(c.size) < design.PILOT_BLOCKS, call_s=truth[n])
+            for n, c in enumerate(costs)
+        ]
+        model = design.scatter_of(cells)
+        return [design.cell_statistics(cell, model) for cell in cells]
+
     sizing = [blocks(cell, 1)[0] for cell in range(3)]
     widths = design.target_widths(K, sizing, RAW, 0.05)
     pilots = [blocks(cell, design.PILOT_BLOCKS) for cell in range(3)]
-    statistics = [
-        design.cell_statistics(int(k), pilot, [raw] * pilot.size, [True] * pilot.size, 0.0)
-        for k, pilot, raw in zip(K, pilots, RAW, strict=True)
-    ]
-    count = design.group_blocks(statistics, widths)
-    whole = []
-    for cell, pilot in enumerate(pilots):
-        costs = np.concatenate([pilot, blocks(cell, count - pilot.size)])
-        first = np.arange(costs.size) < pilot.size
-        whole.append(
-            design.cell_statistics(int(K[cell]), costs, [RAW[cell]] * costs.size, first, 0.0)
-        )
-    return widths, design.fit_cells(whole)
+    count = design.group_blocks(statistics(pilots), widths)
+    whole = [np.append(pilot, blocks(n, count - pilot.size)) for n, pilot in enumerate(pilots)]
+    return widths, design.fit_cells(statistics(whole))
 
 
 def test_a_line_after_steins_rule_covers_the_truth_and_keeps_its_width():
@@ -61,7 +74,7 @@ def test_a_line_after_steins_rule_covers_the_truth_and_keeps_its_width():
 def test_noisier_cells_and_finer_precision_ask_for_more_blocks():
     def count(variance: float, precision: float) -> int:
         cells = [
-            design.CellStatistics(int(k), r, r, variance * r**2, 5, 6)
+            design.CellStatistics(int(k), r, variance * r**2, 5, variance * r**2, 6)
             for k, r in zip(K, RAW, strict=True)
         ]
         return design.group_blocks(cells, design.target_widths(K, RAW, RAW, precision))
@@ -72,10 +85,25 @@ def test_noisier_cells_and_finer_precision_ask_for_more_blocks():
 
 
 def test_a_group_with_one_k_uses_steins_rule_on_the_mean():
-    cell = design.CellStatistics(72, 1e-6, 1e-6, (1e-7) ** 2, 5, 6)
+    cell = design.CellStatistics(72, 1e-6, (1e-7) ** 2, 5, (1e-7) ** 2, 6)
     widths = design.target_widths([72], [1e-6], [1e-6], 0.05)
     assert widths == design.Widths(pytest.approx(5e-8), None)
     assert design.group_blocks([cell], widths) == 27  # (2.5706 * 0.1 / 0.05)^2 = 26.4
+
+
+def test_the_line_is_weighted_by_the_noise_model_and_not_by_what_a_cell_shows():
+    """A cell that came out quiet by chance must not pull the line to itself."""
+
+    def slope(quiet: float) -> float:
+        cells = [
+            design.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6),
+            design.CellStatistics(20, 2.5, quiet, 20, 1.0, 6),
+            design.CellStatistics(30, 3.0, 1.0, 20, 1.0, 6),
+        ]
+        return design.fit_cells(cells).c
+
+    assert slope(1e-6) == slope(1.0) == pytest.approx(0.1)
+    assert design.fit_cells([design.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6)] * 3) is None
 
 
 def test_widths_have_a_floor_where_the_cost_drowns_in_its_call():
@@ -97,20 +125,47 @@ def test_a_precision_that_is_not_positive_is_refused(precision):
         design.target_widths(K, RAW, RAW, precision)
 
 
-def test_the_variance_is_the_pilots_and_never_below_the_counters_edges():
-    costs = [1.0, 3.0, 100.0, -100.0]
-    found = design.cell_statistics(7, costs, [10.0] * 4, [True, True, False, False], 0.5)
-    assert (found.mean, found.variance, found.degrees, found.blocks) == (1.0, 2.0, 1, 4)
-    assert (
-        design.cell_statistics(7, costs, [10.0] * 4, [True, True, False, False], 9.0).variance
-        == 9.0
-    )
-    assert design.cell_statistics(7, costs, [10.0] * 4, [True, False, False, False], 0.0) is None
+def test_the_variance_is_the_pilots_and_never_far_below_the_counters_edges():
+    costs, pilot = [1.0, 3.0, 100.0, -100.0], [True, True, False, False]
+    assert (_cell(0, costs, pilot).variance, _cell(0, costs, pilot).degrees) == (2.0, 1)
+    assert _cell(0, costs, pilot, edge_variance=19.0).variance == 2.0
+    assert _cell(0, costs, pilot, edge_variance=90.0).variance == 9.0
+    single = _cell(0, costs, [True, False, False, False], edge_variance=90.0)
+    assert (single.variance, single.degrees) == (9.0, 0)
+
+
+def test_a_cell_is_known_by_its_own_pilot_where_it_is_alone():
+    cell = _cell(0, [1.0, 3.0, 100.0, -100.0], [True, True, False, False])
+    found = design.cell_statistics(cell, design.scatter_of([cell]))
+    assert (found.k, found.mean, found.degrees, found.blocks) == (10, 1.0, 1, 4)
+    assert found.variance == pytest.approx(2.0)
+    assert found.model == pytest.approx(2.0)
+
+
+def test_cells_that_scatter_alike_lend_each_other_their_degrees():
+    cells = [_cell(n, [1.0, 3.0], [True, True]) for n in range(3)]
+    model = design.scatter_of(cells)
+    found = [design.cell_statistics(cell, model) for cell in cells]
+    assert [cell.degrees for cell in found] == [3, 3, 3]
+    assert [cell.variance for cell in found] == pytest.approx([2.0] * 3)
+
+
+def test_without_two_pilot_blocks_anywhere_nothing_is_known():
+    single, empty = _cell(0, [1.0], [True]), _cell(1, [], [])
+    assert design.scatter_of([single, empty]) is None
+    pair = _cell(2, [1.0, 3.0], [True, True])
+    model = design.scatter_of([single, empty, pair])
+    assert design.cell_statistics(empty, model) is None
+    lent = design.cell_statistics(single, model)
+    assert (lent.mean, lent.blocks, lent.degrees) == (1.0, 1, 1)
+    assert lent.variance == pytest.approx(2.0)
 
 
 def test_a_spread_of_exactly_zero_still_has_a_variance():
-    found = design.cell_statistics(7, [1e-6] * 6, [1e-6] * 6, [True] * 6, 0.0)
+    cell = _cell(0, [1e-6] * 6, [True] * 6)
+    found = design.cell_statistics(cell, design.scatter_of([cell]))
     assert 0 < found.variance <= (1e-6 * 1e-6) ** 2 * 1.01
+    assert found.model > 0
 
 
 counts = st.lists(st.tuples(st.integers(2, 300), st.integers(0, 8)), min_size=1, max_size=12)
@@ -135,16 +190,110 @@ def test_a_time_cap_takes_the_same_share_of_every_wish():
     assert capped.tolist() == [50, 100, 200]
 
 
-def test_orders_are_random_complete_and_repeatable():
-    pilot = design.pilot_order(30, 4, seed=1)
-    assert pilot == design.pilot_order(30, 4, seed=1) != design.pilot_order(30, 4, seed=2)
+def _cells(operation: str, count: int) -> list[Cell]:
+    return [Cell(operation, f"l{n}", "x", (9,), "float32", 9, 1, "random") for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "blocks"), [(1, 6), (6, 6), (7, 6), (8, 5), (10, 4), (15, 3), (29, 3), (30, 2)]
+)
+def test_few_cells_have_a_longer_pilot(cells, blocks):
+    counts = design.pilot_counts(_cells("update", cells))
+    assert counts.tolist() == [blocks] * cells
+    degrees = cells * (blocks - 1)
+    assert degrees >= design.PILOT_DEGREES or blocks == design.PILOT_BLOCKS
+    assert blocks == design.FEWEST_PILOT_BLOCKS or cells * (blocks - 2) < design.PILOT_DEGREES
+
+
+def test_an_operations_pilot_does_not_depend_on_the_others():
+    cells = [*_cells("update", 20), *_cells("encode", 2), *_cells("update", 20)]
+    assert design.pilot_counts(cells).tolist() == [2] * 20 + [6] * 2 + [2] * 20
+    assert design.pilot_counts([]).shape == (0,)
+
+
+def test_the_pilot_comes_in_rounds_of_random_order():
+    pilot = design.pilot_order([4] * 30, seed=1)
+    assert pilot == design.pilot_order([4] * 30, seed=1) != design.pilot_order([4] * 30, seed=2)
     rounds = [pilot[start : start + 30] for start in range(0, 120, 30)]
     assert all(sorted(each) == list(range(30)) for each in rounds)
     assert rounds[0] != rounds[1]
-    main = design.main_order([3, 0, 50], seed=1, first=120)
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 2**31))
+def test_a_cell_with_a_shorter_pilot_leaves_the_rounds_earlier(counts, seed):
+    order = design.pilot_order(counts, seed)
+    start = 0
+    for done in range(max(counts, default=0)):
+        members = [cell for cell, count in enumerate(counts) if count > done]
+        assert sorted(order[start : start + len(members)]) == members
+        start += len(members)
+    assert start == len(order)
+
+
+def test_main_blocks_come_in_random_order_repeatably():
+    have, counts = [6, 6, 6], [9, 6, 56]
+    main = design.main_order(have, counts, seed=1, first=120)
     assert Counter(main) == {0: 3, 2: 50}
-    assert main == design.main_order([3, 0, 50], seed=1, first=120) != sorted(main)
-    assert main != design.main_order([3, 0, 50], seed=1, first=140)
+    assert main == design.main_order(have, counts, seed=1, first=120)
+    assert main != design.main_order(have, counts, seed=2, first=120)
+    even = design.main_order([0, 0], [40, 40], seed=1, first=120)
+    assert even != design.main_order([0, 0], [40, 40], seed=1, first=140)
+    assert even != sorted(even)
+
+
+def test_the_widest_interval_is_served_first():
+    order = design.main_order([6, 6, 40], [8, 100, 30], seed=0, first=14)
+    assert set(order[:69]) == {1}  # until it has three quarters of its 100, as the others have
+    assert Counter(order[69:]) == {0: 2, 1: 25}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 80)), min_size=1, max_size=12),
+    st.integers(0, 2**31),
+)
+def test_whenever_a_session_stops_its_intervals_are_of_about_equal_standing(cells, seed):
+    have, counts = (np.array(column) for column in zip(*cells, strict=True))
+    order = design.main_order(have, counts, seed, first=7)
+    assert Counter(order) == Counter({n: int(c - h) for n, (h, c) in enumerate(cells) if h < c})
+    reached = have.copy()
+    for cell in order:
+        share = reached / counts
+        assert share[cell] < share.min() + 0.25 + 1e-9  # no one is a pass ahead of another
+        reached[cell] += 1
+
+
+WINDOW = {"precision": 0.05, "shortest_s": 1e-6, "longest_s": 1e6}
+
+
+def test_windows_are_as_long_as_makes_the_shortest_pilot_precise_enough():
+    window_s = design.window_s(edge_j=2e-3, power_w=10.0, **WINDOW)
+    # the relative standard error of n0 differences of two windows from the counter's steps alone
+    share = np.sqrt(2 / design.FEWEST_PILOT_BLOCKS) * 2e-3 / (10.0 * window_s)
+    assert 1.5 * 1.96 * share == pytest.approx(0.05)
+    wider = design.window_s(edge_j=2e-3, power_w=10.0, **WINDOW | {"precision": 0.1})
+    assert wider == pytest.approx(window_s / 2)
+    assert design.window_s(edge_j=4e-3, power_w=20.0, **WINDOW) == pytest.approx(window_s)
+
+
+@given(
+    edge_j=st.just(0.0) | st.floats(1e-12, 1e3),
+    power_w=st.floats(-1e3, 1e3),
+    precision=st.floats(1e-4, 0.99),
+)
+def test_windows_stay_within_their_bounds(edge_j, power_w, precision):
+    found = design.window_s(
+        edge_j=edge_j, power_w=power_w, precision=precision, shortest_s=0.01, longest_s=2.0
+    )
+    assert 0.01 <= found <= 2.0
+
+
+def test_without_steps_the_shortest_window_will_do():
+    bounds = {"precision": 0.05, "shortest_s": 0.01, "longest_s": 2.0}
+    for power_w in (-3.0, 0.0, 5.0):
+        assert design.window_s(edge_j=0.0, power_w=power_w, **bounds) == 0.01
+    # an operation that drowned in the steps when sized needs all the length there is
+    for power_w in (-3.0, 0.0, 1e-9):
+        assert design.window_s(edge_j=1e-3, power_w=power_w, **bounds) == 2.0
 
 
 def test_block_seeds_differ_by_block_and_session():

@@ -20,25 +20,32 @@ def _pace(period_s: float | None) -> Pace:
 
 
 @pytest.mark.parametrize(
-    ("period_s", "expected"), [(None, 0.010), (1e-3, 0.020), (0.1, 2.0), (1.0, 2.0)]
+    ("period_s", "expected"), [(None, 0.010), (1e-3, 0.020), (0.1, 2.0), (1.0, 4.0)]
 )
-def test_windows_without_a_limit_are_twenty_periods_long(period_s, expected):
-    assert _pace(period_s).window_s(80, None) == pytest.approx(expected)
-    assert _pace(period_s).window_s(80, 1e7) == pytest.approx(expected)
+def test_windows_without_a_limit_are_twenty_periods_long_or_four_of_a_slow_counter(
+    period_s, expected
+):
+    assert _pace(period_s).window_s([2] * 80, None) == pytest.approx(expected)
+    assert _pace(period_s).window_s([2] * 80, 1e7) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("cells", [5, 80])
+@pytest.mark.parametrize("pilot", [[PILOT_BLOCKS] * 5, [2] * 60 + [4] * 20])
 @pytest.mark.parametrize("max_time_s", [30.0, 300.0, 3000.0])
 @pytest.mark.parametrize("period_s", [None, 1e-3, 0.02, 0.1])
-def test_a_limit_shortens_windows_until_the_pilot_fits_half_of_it(period_s, max_time_s, cells):
-    pace = _pace(period_s)
-    window_s = pace.window_s(cells, max_time_s)
-    assert pace.shortest_window_s <= window_s <= pace.window_s(cells, None)
-    whole_s = pace.session_s(cells, window_s, PILOT_BLOCKS)
+def test_a_limit_shortens_windows_until_the_pilot_fits_half_of_it(period_s, max_time_s, pilot):
+    pace, cells, blocks = _pace(period_s), len(pilot), sum(pilot)
+    window_s = pace.window_s(pilot, max_time_s)
+    assert pace.shortest_window_s <= window_s <= pace.window_s(pilot, None)
+    whole_s = pace.session_s(cells, window_s, blocks)
     if window_s > pace.shortest_window_s * 1.001:
         assert whole_s <= 0.5 * max_time_s * 1.001
-    if window_s < pace.window_s(cells, None) * 0.999:
-        assert pace.session_s(cells, 1.01 * window_s, PILOT_BLOCKS) > 0.5 * max_time_s
+    if window_s < pace.window_s(pilot, None) * 0.999:
+        assert pace.session_s(cells, 1.01 * window_s, blocks) > 0.5 * max_time_s
+
+
+def test_a_shorter_pilot_leaves_longer_windows():
+    pace = _pace(0.1)
+    assert pace.window_s([2] * 80, 1e3) > 1.2 * pace.window_s([PILOT_BLOCKS] * 80, 1e3)
 
 
 @pytest.mark.parametrize("period_s", [1e-3, 0.1])
@@ -46,7 +53,7 @@ def test_the_least_time_is_what_blocks_of_short_calls_take(period_s):
     device = SimulatedDevice(5.0, period_s)
     gauge = Gauge(device, period_s, period_s, sleep=device.sleep)
     pace, generator = Pace.of(gauge), np.random.default_rng(0)
-    window_s = pace.window_s(1, None)
+    window_s = pace.window_s([PILOT_BLOCKS], None)
     workload = SimulatedWorkload(device, 1e-5, 1e-4)
     repetitions, _ = calibrate(workload, window_s, lambda: device.now_s)
     measure_pair(workload, repetitions, gauge, generator)
@@ -61,7 +68,7 @@ def test_the_least_time_is_what_blocks_of_short_calls_take(period_s):
 
 def test_a_slow_counter_is_refused_with_the_time_it_needs():
     pace = _pace(0.1)
-    least_s = pace.session_s(97, 0.4, FEWEST_PILOT_BLOCKS)
+    least_s = pace.session_s(97, 0.4, 97 * FEWEST_PILOT_BLOCKS)
     pace.refuse_hopeless(97, least_s + 3.1, 3.0, "nvml")
     needed = f"97 cells take at least {ceil(least_s + 3)} s"
     with pytest.raises(InputError, match=needed) as error:
