@@ -78,10 +78,10 @@ class EdgeReader:
             alone = self.open_windows == 0
             self.open_windows += 1
         quiet_now = quiet and alone and self._tail_s > 0
-        if quiet_now:
-            self._fall_quiet()
-        asleep_s = suspended_s()
         try:
+            if quiet_now:
+                self._fall_quiet()
+            asleep_s = suspended_s()
             row = self.read(first=True)
         except MeterError as error:
             return Begun(failed=str(error))

@@ -35,7 +35,7 @@ import numpy as np
 
 RESOLVED_STEPS = 2.0
 SHORTEST_STEP_S = 0.2e-3
-_TERMS, _MANY = 2000, 24
+_TERMS, _MANY = 500, 24
 _FAR = 0.9
 _Z95 = 1.959964
 
@@ -234,7 +234,7 @@ def half_width_95(uniform: Sequence[float], normal: float = 0.0) -> float:
     weights = np.prod(np.sinc(np.outer(widths, w) / math.pi), axis=0)
     weights *= np.exp(-0.5 * (w * normal) ** 2) * 2 / (math.pi * k)
     low, high = 0.0, reach
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         inside = middle / reach + float(np.sin(w * middle) @ weights)
         low, high = (middle, high) if inside < 0.95 else (low, middle)

@@ -18,13 +18,16 @@ import pytest
 from stand_ins.jittered import JitteredDevice
 from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.simulated_device import SimulatedDevice
+from stand_ins.sysfs import SysfsTree
 
 from profiler import EnergyMonitor, find_meter
 from profiler import edge_reader as edge_reader_module
 from profiler.errors import FileFormatError, InputError, MeterReadError, OutputExistsError
 from profiler.meters.base import Systematic
 from profiler.meters.fake import FakeMeter, ManualClock
-from profiler.probe import ProbeResult, RailProbe
+from profiler.meters.powercap import scan
+from profiler.meters.rapl import RaplMeter
+from profiler.probe import ProbeResult, RailProbe, probe
 from profiler.window_table import read_windows
 
 
@@ -469,3 +472,35 @@ def test_summary_of_an_unknown_window_and_an_empty_table() -> None:
         assert monitor.table() == "no window has ended"
         with pytest.raises(InputError, match="no window 'w' has ended"):
             monitor.summary("w")
+
+
+def test_interrupted_quiet_leaves_no_window_open() -> None:
+    device = SimulatedDevice(10.0, 0.02)
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monitor = EnergyMonitor(device, probe=_probe(0.02), sleep=interrupted)
+    with pytest.raises(KeyboardInterrupt), monitor.window("w", quiet=True):
+        pass
+    assert monitor._reader.open_windows == 0
+    with monitor.window("w"):
+        device.sleep(1.0)
+    assert monitor.summary("w").n == 1
+
+
+def test_meter_that_wraps_is_read_while_the_monitor_is_open(bare_sysfs_tree: SysfsTree) -> None:
+    bare_sysfs_tree.add("intel-rapl:0", "package-0", 50.0, range_uj=100_000_000)
+    meter = RaplMeter(scan(bare_sysfs_tree.powercap), guard_power_w=100.0)
+    with bare_sysfs_tree.ticking():
+        probed = probe(meter, max_time_s=0.2)
+        with EnergyMonitor(meter, probe=probed) as monitor:
+            assert monitor_threads() == 1
+            with monitor.window("long"):
+                time.sleep(1.2)
+            found = monitor.summary("long")
+    assert monitor_threads() == 0
+    meter.close()
+    # Unread for 1.2 s, more than the 0.9 s that rule out a second wrap, it would have been lost.
+    assert found.n == 1 and found.duration_s is not None
+    assert found.total_j == pytest.approx(50.0 * found.duration_s, rel=0.3)
