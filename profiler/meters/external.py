@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil
 
-from profiler.errors import InputError, MeterError, MeterReadError
+from profiler.errors import MeterError, MeterReadError
 from profiler.meters.base import (
     MeterInfo,
     Rail,
@@ -38,15 +38,13 @@ from profiler.meters.external_load import Load, load_for, maximal_length_sequenc
 from profiler.meters.external_offset import Delay, find_delay
 from profiler.meters.external_options import ExternalOptions, parse_argument
 from profiler.meters.external_stream import open_feed
-from profiler.meters.external_sum import StreamSum, Timing
+from profiler.meters.external_sum import StreamSum
+from profiler.meters.external_timing import MOST_DRIFT, Timing, fastest_s, timing_of
 
 RAIL = Rail("external", "external")
 _CHIP_PERIODS, _SHORTEST_CHIP_S, _CHIP_PHASE = 2, 0.08, 0.37
 LATEST_PERIODS, LATEST_S = 10.0, 2.0
 """The longest delay that is looked for."""
-_AGE_MARGIN = 1.25
-_LATE_THREAD_S = 0.02
-"""By so much the thread that follows the stream may be late in a busy process."""
 
 
 class ExternalMeter:
@@ -175,8 +173,8 @@ def open_stream(
         pace = pace_of(arrivals, options.place)
         counts_energy = follower.counts_energy
         delay = None if load is None else _play_and_find(follower, pace, load)
-        timing = _timing(follower.kept(), pace, delay, options)
-        info = _info(options, device, selected, timing, delay, follower.stamped)
+        timing = timing_of(follower.kept(), pace, delay, options)
+        info = _info(options, device, selected, timing, delay, follower)
         total = StreamSum(timing, options.max_w, options.negative, counts_energy)
         meter = ExternalMeter(info, follower, total, _synchroniser(device))
         _await_sample(total, timing.max_silence_s)
@@ -220,7 +218,7 @@ def _play_and_find(follower: Follower, pace: Pace, load: Load) -> Delay:
 
 def _series(arrivals: Sequence[Arrival], counts_energy: bool) -> tuple[list[float], list[float]]:
     """Times roughly by our clock, increasing, and watts."""
-    rough_s = _fastest_s(arrivals)
+    rough_s = fastest_s(arrivals)
     pairs: list[tuple[float, float]] = []
     for arrival in arrivals:
         stamp_s = arrival.sample.stamp_s
@@ -236,74 +234,37 @@ def _series(arrivals: Sequence[Arrival], counts_energy: bool) -> tuple[list[floa
     )
 
 
-def _fastest_s(arrivals: Sequence[Arrival]) -> float:
-    """The offset at which the fastest delivery took no time; 0 without stamps."""
-    return min(
-        (
-            arrival.time_s - arrival.sample.stamp_s
-            for arrival in arrivals
-            if arrival.sample.stamp_s is not None
-        ),
-        default=0.0,
-    )
-
-
-def _timing(
-    arrivals: Sequence[Arrival], pace: Pace, delay: Delay | None, options: ExternalOptions
-) -> Timing:
-    """See the formulas at the top of this file.
-
-    Raises:
-        InputError: with the offset that was stated, samples would come before they were taken.
-    """
-    delay_s = delay.seconds if delay else 0.0
-    error_s = delay.standard_error_s if delay else 0.0
-    lag_s = options.lag_s + _LATE_THREAD_S
-    stamped = arrivals[-1].sample.stamp_s is not None
-    if not stamped:
-        # The answer to a poll is as old as the meter's own update, which it does not tell.
-        jitter_s = max(pace.jitter_s, pace.period_s / 2 if options.is_url else 0.0)
-        lag_s += max(delay_s, 0.0) + 2 * (error_s + jitter_s) + pace.longest_pause_s
-        return Timing(pace.period_s, 0.0, lag_s, jitter_s, pace.longest_pause_s)
-    offset_s = _fastest_s(arrivals) - delay_s
-    if isinstance(options.offset, float):
-        offset_s = options.offset + time.perf_counter() - time.time()
-    ages_s = [each.time_s - (each.sample.stamp_s or 0.0) - offset_s for each in arrivals]
-    if min(ages_s) < -pace.period_s - 2 * error_s:
-        raise InputError(
-            f"external: by this clock samples come {-min(ages_s):.3g} s before they were taken; "
-            "correct #offset=, or leave it out"
-        )
-    lag_s += _AGE_MARGIN * max(*ages_s, 0.0) + pace.period_s + 2 * error_s
-    return Timing(pace.period_s, offset_s, lag_s, 0.0, pace.longest_pause_s)
-
-
 def _info(
     options: ExternalOptions,
     device: str,
     selected: tuple[str, ...],
     timing: Timing,
     delay: Delay | None,
-    stamped: bool,
+    follower: Follower,
 ) -> MeterInfo:
     scope = ["everything behind this meter is included, the power supply's losses too"]
     if delay is not None:
         scope.append(
             f"a load pattern at opening added {delay.step_w:.3g} W here (correlation "
-            f"{delay.correlation:.2f}) and was placed within {delay.standard_error_s:.2g} s; the "
-            "clocks are taken not to drift apart by more than windows allow for, and samples that "
-            "say otherwise are losses"
+            f"{delay.correlation:.2f}) and was placed within {delay.standard_error_s:.2g} s"
         )
     else:
         scope.append(
             f"how late this meter shows a load was not measured; {timing.lag_s:.2g} s are allowed "
             "for, and joules that come later than that are missed"
         )
-    if not stamped:
+    if not follower.stamped:
         scope.append("samples carry no time and are dated by their arrival")
-    systematic: tuple[Systematic, ...] = ()
+    else:
+        scope.append(
+            "the meter's clock is followed by its fastest deliveries; a sample later than windows "
+            "allow for is a loss"
+        )
+    systematic = []
+    if follower.stamped and not follower.counts_energy:
+        systematic.append(Systematic(MOST_DRIFT, "rate of the external meter's clock"))
     if options.accuracy is not None:
-        systematic = (Systematic(options.accuracy, "gain of the external meter, as its user says"),)
+        systematic.append(Systematic(options.accuracy, "gain of the external meter, by its user"))
     else:
         scope.append("the external meter's accuracy was not stated (#accuracy=2%)")
     return MeterInfo(
@@ -315,7 +276,7 @@ def _info(
         covers="gpu" if device.startswith("cuda") else "cpu",
         lag_s=timing.lag_s,
         scope=tuple(scope),
-        systematic=systematic,
+        systematic=tuple(systematic),
     )
 
 

@@ -8,42 +8,13 @@ they are placed where they arrived, give or take s_a seconds, which adds no more
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from profiler.errors import CounterFaultError, MeterError, MeterReadError
 from profiler.meters.external_format import Sample
-from profiler.meters.sampled import LONGEST_GAP_PERIODS, SHORTEST_GAP_S
+from profiler.meters.external_timing import AgeWatch, Timing
 
 _FIRST_STEP_S = 60.0  # a coarse counter of energy may have been about to step for so long
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How the times of a stream relate to ``time.perf_counter``.
-
-    Attributes:
-        period_s: between samples.
-        offset_s: added to a stamp; 0 where samples have none and are timed as they arrive.
-        lag_s: the oldest that a sample may be when it arrives, and still be in a window's quiet.
-        arrival_error_s: standard error of an arrival as the sample's time; 0 with stamps.
-        longest_pause_s: between two arrivals.
-    """
-
-    period_s: float
-    offset_s: float
-    lag_s: float
-    arrival_error_s: float
-    longest_pause_s: float
-
-    @property
-    def max_gap_s(self) -> float:
-        """The longest interval between two samples that is added up."""
-        return max(LONGEST_GAP_PERIODS * self.period_s, SHORTEST_GAP_S)
-
-    @property
-    def max_silence_s(self) -> float:
-        """The longest time without an arrival."""
-        return max(self.max_gap_s, 3 * self.longest_pause_s)
 
 
 @dataclass(slots=True)
@@ -73,6 +44,10 @@ class StreamSum:
     _last: tuple[float, float] | None = None
     _newest_s: float | None = None
     _changed_s: float | None = None
+    _ages: AgeWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ages = AgeWatch(self.timing)
 
     @property
     def started(self) -> bool:
@@ -82,7 +57,7 @@ class StreamSum:
     def add(self, arrival_s: float, sample: Sample) -> None:
         """Add one sample; a fault is kept in `failure`, and counting goes on from here."""
         stamped = sample.stamp_s is not None
-        when_s = arrival_s if sample.stamp_s is None else sample.stamp_s + self.timing.offset_s
+        when_s = arrival_s if sample.stamp_s is None else sample.stamp_s
         newest_s = self._newest_s
         if stamped and when_s == newest_s:
             self.duplicates += 1
@@ -93,8 +68,8 @@ class StreamSum:
         if newest_s is not None and when_s <= newest_s:
             back = f"its time went back by {newest_s - when_s:.3g} s"
             fault = CounterFaultError(back if stamped else "several samples came at once, undated")
-        elif stamped:
-            fault = fault or self._off_time(arrival_s - when_s)
+        elif sample.stamp_s is not None:
+            fault = fault or self._off_time(self._ages.age_s(arrival_s, sample.stamp_s))
         if fault is None and self._last is not None:
             fault = self._add(when_s, sample.value)
         if fault is not None:

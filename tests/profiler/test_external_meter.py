@@ -6,13 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from math import floor, sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_ins.eventually import eventually_raises
 from stand_ins.streams import CYCLE_S, LOAD_W, REST_W, FileWriter, Plan, Program
 from stand_ins.streams import energy_j as true_energy_j
 
@@ -25,7 +25,7 @@ from profiler.errors import (
     MeterReadError,
 )
 from profiler.meters import external, find_meter
-from profiler.meters.base import Systematic, energy_between, sampling_variance_between
+from profiler.meters.base import energy_between, sampling_variance_between
 from profiler.meters.external import ExternalMeter, ExternalSource, open_stream
 from profiler.meters.external_options import parse_argument
 
@@ -122,26 +122,6 @@ def test_the_load_pattern_finds_how_late_the_stream_is(plan: Plan, tmp_path: Pat
     assert shown_w == pytest.approx(LOAD_W, rel=0.2)
 
 
-def test_a_real_load_shows_in_a_server_that_meters_this_process() -> None:
-    def watts() -> bytes:
-        now_s, cpu_s = time.perf_counter(), time.process_time()
-        if now_s - last[0] > 0.05:
-            last[:] = [now_s, cpu_s, 10 + 20 * (cpu_s - last[1]) / (now_s - last[0])]
-        return b'{"apower": %f}' % last[2]
-
-    last = [time.perf_counter(), time.process_time(), 10.0]
-    with _server(watts) as url:
-        meter = find_meter(f"external:{url}#period=25ms,accuracy=2%,name=plug")
-        start = meter.read()
-        time.sleep(0.2)
-        assert energy_between(start, meter.read(), RAILS) > 0
-        meter.close()
-    assert meter.info.device == "plug" and meter.info.covers == "cpu"
-    (term,) = meter.info.systematic
-    assert isinstance(term, Systematic) and term.relative == pytest.approx(0.02)
-    assert any("load pattern" in sentence for sentence in meter.info.scope)
-
-
 @pytest.mark.usefixtures("short_pattern")
 def test_a_stream_that_does_not_feel_the_load_is_refused(tmp_path: Path) -> None:
     with (
@@ -155,7 +135,9 @@ def test_scope_and_cover_follow_what_was_asked(tmp_path: Path) -> None:
     with _program(Plan("file"), tmp_path) as place:
         meter = find_meter(f"external:{place}#offset=none", device="cuda:0")
         meter.close()
-    assert meter.info.covers == "gpu" and meter.info.systematic == ()
+    assert meter.info.covers == "gpu" and [term.cause for term in meter.info.systematic] == [
+        "rate of the external meter's clock"
+    ]
     scope = " ".join(meter.info.scope)
     assert "power supply" in scope and "accuracy was not stated" in scope
     assert "was not measured" in scope and place not in scope
@@ -166,14 +148,6 @@ def writer(tmp_path: Path) -> Iterator[FileWriter]:
     found = FileWriter(tmp_path / "plug.csv")
     yield found
     found.stop()
-
-
-def _eventually_raises(meter: ExternalMeter, kind: type[Exception], says: str) -> None:
-    until_s = time.perf_counter() + 5
-    with pytest.raises(kind, match=says):
-        while time.perf_counter() < until_s:
-            meter.read()
-            time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +169,7 @@ def test_a_bad_sample_is_one_error_and_a_loss(
     writer.append(line.format(time=time.time()))
     time.sleep(0.02)
     writer.watts = "20"
-    _eventually_raises(meter, kind, says)
+    eventually_raises(meter, kind, says)
     time.sleep(0.1)
     after = None
     for _ in range(10):
@@ -215,7 +189,7 @@ def test_a_file_that_is_truncated_ends_the_measurement(writer: FileWriter) -> No
     writer.stop()
     os.truncate(writer.path, 3)
     for _ in range(2):
-        _eventually_raises(meter, MeterReadError, "truncated")
+        eventually_raises(meter, MeterReadError, "truncated")
     meter.close()
 
 
@@ -229,14 +203,14 @@ def test_a_file_that_is_replaced_or_removed_ends_the_measurement(
     if again:
         writer.path.write_text("time_s,power_w\n")
     for _ in range(2):
-        _eventually_raises(meter, MeterReadError, "replaced|No such file")
+        eventually_raises(meter, MeterReadError, "replaced|No such file")
     meter.close()
 
 
 def test_a_stream_that_falls_silent_is_no_energy(writer: FileWriter) -> None:
     meter = find_meter(f"external:{writer.path}#offset=none")
     writer.stop()
-    _eventually_raises(meter, MeterReadError, "silent")
+    eventually_raises(meter, MeterReadError, "silent")
     with pytest.raises(MeterReadError, match="silent"):
         meter.read()
     meter.close()
@@ -247,7 +221,7 @@ def test_a_pipe_whose_writer_leaves_ends_the_measurement(tmp_path: Path) -> None
         meter = find_meter(f"external:{place}#offset=none")
         meter.read()
     for _ in range(2):
-        _eventually_raises(meter, MeterReadError, "closed it")
+        eventually_raises(meter, MeterReadError, "closed it")
     meter.close()
 
 
@@ -298,80 +272,3 @@ def test_undated_samples_that_come_together_are_refused(tmp_path: Path) -> None:
     finally:
         stop.set()
         thread.join()
-
-
-@contextmanager
-def _server(
-    body: Callable[[], bytes], status: int = 200, headers: dict[str, str] | None = None
-) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = body()
-            asked.append(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/watts?id=0"
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert set(asked) <= {"/watts?id=0"}
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "headers", "kind", "says"),
-    [
-        (b"busy", 503, {}, MeterReadError, "503"),
-        (b"", 302, {"Location": "http://127.0.0.1:1/elsewhere"}, MeterReadError, "redirects"),
-        (b"9" * 70_000, 200, {}, MeterReadError, "longer than 65536 bytes"),
-        (b"<html></html>", 200, {}, FileFormatError, "no power"),
-        (b"[1, 2]", 200, {}, FileFormatError, "no power"),
-        (b'{"watts": "much"}', 200, {}, CounterFaultError, "not a number"),
-        (b"", 200, {}, MeterReadError, "sent 0 samples"),
-    ],
-)
-def test_a_server_that_does_not_answer_with_watts_is_refused(
-    body: bytes, status: int, headers: dict[str, str], kind: type[Exception], says: str
-) -> None:
-    with _server(lambda: body, status, headers) as url, pytest.raises(kind, match=says):
-        find_meter(f"external:{url}#offset=none,period=20ms,wait=0.5")
-
-
-def test_a_server_that_is_not_there_is_refused() -> None:
-    with _server(lambda: b"1") as url:
-        pass
-    with pytest.raises(MeterReadError, match="refused"):
-        find_meter(f"external:{url}#offset=none,period=20ms")
-
-
-def test_a_server_that_fails_midway_is_a_loss_and_counting_goes_on() -> None:
-    answers = [b'{"power_w": 20}']
-    with _server(lambda: answers[0]) as url:
-        meter = find_meter(f"external:{url}#offset=none,period=10ms")
-        before = meter.read()
-        answers[0] = b"9" * 70_000
-        _eventually_raises(meter, MeterReadError, "longer than")
-        answers[0] = b'{\n "power_w": 20\n}'
-        time.sleep(0.1)
-        with suppress(MeterReadError):
-            meter.read()  # what failed until then
-        start = meter.read()
-        time.sleep(0.5)
-        end = meter.read()
-        meter.close()
-    assert start.losses > before.losses
-    assert energy_between(start, end, RAILS) / (end.time_s - start.time_s) == pytest.approx(
-        20.0, rel=0.2
-    )

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from profiler.errors import CounterFaultError, MeterError, MeterReadError
 from profiler.meters.external_format import Sample
-from profiler.meters.external_sum import StreamSum, Timing
+from profiler.meters.external_sum import StreamSum
+from profiler.meters.external_timing import MOST_DRIFT, Timing
 
 PERIOD_S, OFFSET_S = 0.1, 1000.0
-TIMING = Timing(PERIOD_S, OFFSET_S, lag_s=0.3, arrival_error_s=0.0, longest_pause_s=PERIOD_S)
+TIMING = Timing(
+    PERIOD_S, OFFSET_S, lag_s=0.3, arrival_error_s=0.0, longest_pause_s=PERIOD_S, fastest_s=0.05
+)
 
 
 def _sum(*, negative: bool = False, counts_energy: bool = False) -> StreamSum:
@@ -126,3 +129,19 @@ def test_no_sequence_gives_more_than_the_guard_power_allows(
     assert math.isfinite(total.energy_j) and total.energy_j >= 0
     assert total.energy_j <= 1000.0 * (70.0 * (1 + total.losses) if counts_energy else 10.0 * 20)
     assert (total.failure is None) == (total.losses == 0)
+
+
+@pytest.mark.parametrize(
+    ("drift", "lost"), [(0.9, False), (-0.9, False), (4.0, True), (-4.0, True)]
+)
+def test_a_slow_drift_of_the_clock_is_followed_and_a_fast_one_is_not(
+    drift: float, lost: bool
+) -> None:
+    total = _sum()
+    for number in range(20_000):
+        stamp_s = number * PERIOD_S
+        came_s = stamp_s * (1 + drift * MOST_DRIFT) + OFFSET_S + 0.05 + 0.02 * (number % 3)
+        total.add(came_s, Sample(stamp_s, 10.0))
+    assert (total.losses > 0) == lost
+    if not lost:
+        assert total.energy_j == pytest.approx(10.0 * (20_000 - 1) * PERIOD_S)
