@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,11 +23,13 @@ from profiler.contrasts import Side
 from profiler.design import CellBlocks, CellStatistics, cell_statistics, fit_cells, scatter_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from profiler.trace import Trace
 
 _UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
+_KEYS = ("operation", "layer", "pattern", "k")
+_SIGNATURE = ("shape", "dtype", "parameters")
+_FIGURES = ("stage", "repetitions", "duration_s", "cost_j_per_call", "standard_error_j_per_call")
+_COLUMNS = (*_KEYS, *_SIGNATURE, *_FIGURES, "flags")
 CellKey = tuple[str, str, str, int]
 """Operation, layer, pattern, k."""
 
@@ -57,19 +59,24 @@ class CellEstimate:
 
 
 def cells_of(trace: Trace) -> dict[CellKey, CellEstimate]:
-    """The cells of *trace*, in its order, without the blocks that are flagged unsound."""
-    table = trace.blocks
-    sound = [_UNSOUND.isdisjoint(str(flags).split(",")) for flags in table["flags"]]
+    """The cells of *trace*, by operation and layer, without the blocks that are flagged unsound."""
+    columns = {name: trace.blocks[name].to_numpy() for name in _COLUMNS}
+    rows: dict[CellKey, list[int]] = {}
+    for row, (operation, layer, pattern, k, flags) in enumerate(
+        zip(*(columns[name].tolist() for name in (*_KEYS, "flags")), strict=True)
+    ):
+        if _UNSOUND.isdisjoint(flags.split(",")):
+            rows.setdefault((operation, layer, pattern, int(k)), []).append(row)
     found: dict[CellKey, CellEstimate] = {}
-    for operation, rows in table[np.array(sound, dtype=bool)].groupby("operation", sort=False):
-        grouped = list(rows.groupby(["layer", "pattern", "k"], sort=False))
-        blocks = [_blocks(int(key[2]), cell) for key, cell in grouped]
+    for operation in dict.fromkeys(key[0] for key in rows):
+        keys = _in_order([key for key in rows if key[0] == operation], trace)
+        blocks = [_blocks(columns, key[3], np.array(rows[key])) for key in keys]
         estimates = operation_estimates([each for each, _ in blocks])
-        for (key, cell), (_, staged), statistics in zip(grouped, blocks, estimates, strict=True):
-            first = cell.iloc[0]
-            signature = (str(first["shape"]), str(first["dtype"]), int(first["parameters"]))
-            whole = (str(operation), str(key[0]), str(key[1]), int(key[2]))
-            found[whole] = CellEstimate(signature, statistics, staged)
+        for key, (_, staged), statistics in zip(keys, blocks, estimates, strict=True):
+            first = rows[key][0]
+            shape, dtype, parameters = (columns[name][first] for name in _SIGNATURE)
+            signature = (str(shape), str(dtype), int(parameters))
+            found[key] = CellEstimate(signature, statistics, staged)
     return found
 
 
@@ -114,14 +121,23 @@ def line_sides(
     )
 
 
-def _blocks(k: int, rows: pd.DataFrame) -> tuple[CellBlocks, bool]:
-    sample, staged = sample_of((rows["stage"] == "pilot").to_numpy())
+def _in_order(keys: Sequence[CellKey], trace: Trace) -> list[CellKey]:
+    """By layer as the model has them, then pattern, then k."""
+    places = {record.name: place for place, record in enumerate(trace.metadata.layers)}
+    return sorted(keys, key=lambda key: (places.get(key[1], len(places)), *key[1:]))
+
+
+def _blocks(
+    columns: Mapping[str, NDArray[Any]], k: int, rows: NDArray[np.int64]
+) -> tuple[CellBlocks, bool]:
+    repetitions = columns["repetitions"][rows]
+    sample, staged = sample_of(columns["stage"][rows] == "pilot")
     cell = CellBlocks(
         k=k,
-        costs=rows["cost_j_per_call"].to_numpy(),
+        costs=columns["cost_j_per_call"][rows],
         pilot=sample,
-        repetitions=int(rows["repetitions"].iloc[0]),
-        call_s=float((rows["duration_s"] / rows["repetitions"]).mean()),
-        edge_variance=float((rows["standard_error_j_per_call"] ** 2).mean()),
+        repetitions=int(repetitions[0]),
+        call_s=float(np.mean(columns["duration_s"][rows] / repetitions)),
+        edge_variance=float(np.mean(columns["standard_error_j_per_call"][rows] ** 2)),
     )
     return cell, staged

@@ -81,12 +81,12 @@ def test_block_counts_chosen_by_the_pilot_keep_the_level(half_width: float) -> N
 def test_intervals_hold_together() -> None:
     """The true ratio 1.1 lies in every interval of a table in 95 % of the tables."""
     missed = 0
-    for run in range(60):
+    for run in range(40):
         rows = compare_traces(_small(2 * run), _scaled(_small(2 * run + 1), 1.1)).cells
         intervals = [row.contrast.ratio_interval for row in rows]
         assert all(interval is not None for interval in intervals)
         missed += any(not low <= 1.1 <= high for low, high in filter(None, intervals))
-    assert missed <= binom.ppf(0.999, 60, 0.05)
+    assert missed <= binom.ppf(0.999, 40, 0.05)
 
 
 def test_variance_is_the_pilots() -> None:
