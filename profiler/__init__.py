@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from profiler.probe import probe as probe
 
 if TYPE_CHECKING:
+    from profiler.checks.finding import Finding
+    from profiler.compare import Comparison, compare_traces
+    from profiler.doctor import Diagnosis, diagnose
     from profiler.errors import (
         BudgetError,
         CounterFaultError,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
         PayloadError,
         UpdateError,
     )
+    from profiler.from_journal import trace_of_journal
     from profiler.layers import LayerInfo, layers_of
     from profiler.meters import discover, find_meter
     from profiler.meters.base import EnergyMeter, MeterInfo, Rail, Reading
@@ -41,11 +45,15 @@ if TYPE_CHECKING:
     from profiler.window_summary import WindowSummary
 
 _HOMES = {
+    "profiler.checks.finding": "Finding",
+    "profiler.compare": "Comparison compare_traces",
+    "profiler.doctor": "Diagnosis diagnose",
     "profiler.errors": (
         "BudgetError CounterFaultError CwmpError FileFormatError InputError InputFileError "
         "LayerMismatchError MeterError MeterNotFoundError MeterPermissionError MeterReadError "
         "MissingExtraError OutputError OutputExistsError PayloadError UpdateError"
     ),
+    "profiler.from_journal": "trace_of_journal",
     "profiler.layers": "LayerInfo layers_of",
     "profiler.meters": "discover find_meter",
     "profiler.meters.base": "EnergyMeter MeterInfo Rail Reading",
@@ -60,11 +68,14 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 
 __all__ = [
     "BudgetError",
+    "Comparison",
     "CounterFaultError",
     "CwmpError",
+    "Diagnosis",
     "EnergyMeter",
     "EnergyMonitor",
     "FileFormatError",
+    "Finding",
     "InputError",
     "InputFileError",
     "LayerInfo",
@@ -85,12 +96,15 @@ __all__ = [
     "UpdateError",
     "WindowResult",
     "WindowSummary",
+    "compare_traces",
+    "diagnose",
     "discover",
     "find_meter",
     "layers_of",
     "meter_window",
     "probe",
     "profile_model",
+    "trace_of_journal",
 ]
 
 
