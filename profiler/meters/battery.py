@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiler.errors import (
@@ -22,9 +22,17 @@ from profiler.errors import (
 from profiler.meters.base import EnergyMeter, MeterInfo, Rail, Reading, SourceReport, choose_rails
 from profiler.meters.counted import Channel, started
 from profiler.meters.counter import UnwrappedCounter, read_counters
-from profiler.meters.power_supply import Battery, SpentEnergy, batteries, fed_from_outside
+from profiler.meters.power_supply import (
+    UNPLUG,
+    Battery,
+    DischargeSensor,
+    SpentEnergy,
+    batteries,
+    check_unplugged,
+    fed_from_outside,
+)
 from profiler.meters.sampled import SampledMeter
-from profiler.meters.sysfs_files import FilesSensor, board_model
+from profiler.meters.sysfs_files import board_model
 from profiler.sysfs import sysfs_root
 
 POLL_S = 1.0
@@ -38,7 +46,6 @@ STEP_S = 60.0
 """The longest that a gauge takes to step."""
 LAG_S = 4.0
 """How old a gauge's newest figure may be, assumed: drivers keep it for 1 s, gauges average."""
-UNPLUG = "unplug the charger"
 SCOPE = (
     "everything the batteries feed is in these joules: display, radios and drives too",
     "a gauge steps by tens of joules every 10 to 60 s: measure for many minutes",
@@ -134,46 +141,6 @@ class BatteryMeter:
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
             self.poll()
-
-
-class DischargeSensor:
-    """The power drawn from batteries, refused while a charger is connected.
-
-    Args:
-        found: the machine's batteries.
-        supplies: ``class/power_supply``.
-        rails: the batteries to return.
-    """
-
-    def __init__(self, found: Sequence[Battery], supplies: Path, rails: Sequence[str]) -> None:
-        self._found, self._supplies = found, supplies
-        self._files = FilesSensor(
-            {each.name: each.power for each in found if each.power and each.name in rails}
-        )
-
-    def watts(self) -> Mapping[str, float]:
-        """Every battery's power now.
-
-        Raises:
-            CounterFaultError: a charger is connected, or a figure is impossible.
-            MeterReadError: a file cannot be read.
-        """
-        check_unplugged(self._supplies, self._found)
-        return self._files.watts()
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-def check_unplugged(supplies: Path, found: Sequence[Battery]) -> None:
-    """Raise unless the batteries alone feed the machine.
-
-    Raises:
-        CounterFaultError: they do not.
-    """
-    cause = fed_from_outside(supplies, found)
-    if cause is not None:
-        raise CounterFaultError(f"{cause}: what a battery loses is not what is drawn; {UNPLUG}")
 
 
 class BatterySource:

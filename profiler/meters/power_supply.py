@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from profiler.errors import CounterFaultError
-from profiler.meters.sysfs_files import PowerFiles, in_order, number_or_none, read_name, read_number
+from profiler.meters.sysfs_files import (
+    FilesSensor,
+    PowerFiles,
+    in_order,
+    number_or_none,
+    read_name,
+    read_number,
+)
 
+UNPLUG = "unplug the charger"
 _UJ_OF_UWH = 3600  # 1 uWh = 3.6 mJ
 _UW, _UA_UV = 1e-6, 1e-12
 _START_UJ = 10**15  # room for a counter that falls below its first state
@@ -122,3 +130,43 @@ def fed_from_outside(supplies: Path, own: Sequence[Battery]) -> str | None:
     if "Discharging" not in states.values():
         return ", ".join(f"{name} says {state}" for name, state in states.items())
     return None
+
+
+class DischargeSensor:
+    """The power drawn from batteries, refused while a charger is connected.
+
+    Args:
+        found: the machine's batteries.
+        supplies: ``class/power_supply``.
+        rails: the batteries to return.
+    """
+
+    def __init__(self, found: Sequence[Battery], supplies: Path, rails: Sequence[str]) -> None:
+        self._found, self._supplies = found, supplies
+        self._files = FilesSensor(
+            {each.name: each.power for each in found if each.power and each.name in rails}
+        )
+
+    def watts(self) -> Mapping[str, float]:
+        """Every battery's power now.
+
+        Raises:
+            CounterFaultError: a charger is connected, or a figure is impossible.
+            MeterReadError: a file cannot be read.
+        """
+        check_unplugged(self._supplies, self._found)
+        return self._files.watts()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def check_unplugged(supplies: Path, found: Sequence[Battery]) -> None:
+    """Raise unless the batteries alone feed the machine.
+
+    Raises:
+        CounterFaultError: they do not.
+    """
+    cause = fed_from_outside(supplies, found)
+    if cause is not None:
+        raise CounterFaultError(f"{cause}: what a battery loses is not what is drawn; {UNPLUG}")
