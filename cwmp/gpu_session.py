@@ -20,7 +20,6 @@ from profiler.errors import CwmpError
 from profiler.meters.base import EnergyMeter
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 130
-LONGEST_STAGE_S = 530.0
 _PROBE_S = 20.0
 
 
@@ -36,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda:0", help="cuda:N, or cpu")
     parser.add_argument("--meter", default="auto", help="auto or NAME[:ARGUMENT]")
     parser.add_argument("--minutes", type=float, default=24.0, help="for all stages together")
+    parser.add_argument("--stage-minutes", type=float, default=8.8, help="for one stage, at most")
     parser.add_argument("--precision", type=float, default=0.05, help="wanted relative half-width")
     parser.add_argument(
         "--probe", type=float, default=_PROBE_S, help="seconds to watch the counter"
@@ -46,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = options.stages.split(",")
     if unknown := [name for name in wanted if name not in names]:
         parser.error(f"unknown stage {unknown[0]!r}; choose from {', '.join(names)}")
-    if not (options.minutes > 0 and options.probe > 0 and 0 < options.precision < 1):
-        parser.error("--minutes and --probe must be above 0, --precision between 0 and 1")
+    times = (options.minutes, options.stage_minutes, options.probe)
+    if not (min(times) > 0 and 0 < options.precision < 1):
+        parser.error("times must be above 0, and --precision between 0 and 1")
     try:
         return _record(options, [stage for stage in STAGES if stage.name in wanted])
     except CwmpError as error:
@@ -84,7 +85,7 @@ def _record(options: argparse.Namespace, stages: Sequence[Any]) -> int:
             for number, stage in enumerate(stages):
                 left_s = 60 * options.minutes - (time.perf_counter() - begin_s)
                 share = stage.share / sum(later.share for later in stages[number:])
-                limit_s = min(share * left_s, LONGEST_STAGE_S)
+                limit_s = min(share * left_s, 60 * options.stage_minutes)
                 tell(f"{stage.name}: at most {limit_s:.0f} s")
                 try:
                     recorder.record(stage, limit_s)
