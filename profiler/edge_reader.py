@@ -19,7 +19,7 @@ from profiler.probe import ProbeResult
 from profiler.window import gauge_of, quiet_tail_s
 
 SUSPENDED, LOST, BACKWARDS = "the host slept", "joules were lost", "the counter ran backwards"
-_ASLEEP_S = 1e-3
+_ASLEEP_S = 0.5  # a busy host can stop this thread for long between the two clocks it reads
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ class EdgeEstimate:
 
     Attributes:
         energy_j: the estimate; may fall below 0.
-        start_j, end_j: half-widths of independent uniform errors, by the edge they come from.
+        start_j: half-widths of independent uniform errors: at the start, at the start of L, others.
+        end_j: the same at the end, and others.
         start_normal_j, end_normal_j: standard deviations of what else the edges add.
         normal_j: standard deviation of what else scatters from window to window.
         shared_j: standard deviation of an error that all windows of a monitor share: that of the
@@ -168,7 +169,7 @@ def energy_of(
     rounding_j = (counter.quantum_j / 2,) if counter.quantum_j else ()
     age_s, step_s = counter.mean_age_s, counter.period_s
     if not step_s:
-        return EdgeEstimate(shown_j, rounding_j, rounding_j)
+        return EdgeEstimate(shown_j, (0.0, 0.0, *rounding_j), (0.0, *rounding_j))
     factor, doubt = 1.0, 1.0
     energy_j = shown_j - before.power_w * age_s
     if end_w is None:

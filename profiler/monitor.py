@@ -113,9 +113,9 @@ class EnergyMonitor:
         self._closed = False
         try:
             self.probe = probe or probe_meter(self._meter)
-            self._reader = EdgeReader(self._meter, self.probe, sleep, draw)
             power_w = {rail: self.probe.rail(rail).idle_power_w for rail in self.info.selected}
             rest = rest_of(self.probe, power_w, IDLE_SHARE * self.probe.duration_s)
+            self._reader = EdgeReader(self._meter, self.probe, sleep, draw)
             self._accounts = Accounts(self._reader.log, self.info, self.probe, rest)
         except BaseException:
             if self._own:

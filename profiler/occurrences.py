@@ -134,7 +134,7 @@ class Accounts:
         if each.quiet_before or not counter.period_s:
             lag_s = 0.0 if each.quiet_before else self.info.lag_s
             return Before(self.rest.power_w[rail]), lag_s
-        row = self._row_before(each.start, counter)
+        row = self.earlier_row(each, rail)
         if row is None:
             return Before(self.rest.power_w[rail]), counter.mean_age_s + self.info.lag_s
         span_s, earlier_w = self.log.seconds(row, each.start), None
@@ -143,6 +143,13 @@ class Accounts:
             earlier_w = self.log.shown_j(rail, older, row) / self.log.seconds(older, row)
         shown_j = self.log.shown_j(rail, row, each.start)
         return power_before(shown_j, span_s, counter, earlier_w), self._unseen_s(counter, span_s)
+
+    def earlier_row(self, each: Occurrence, rail: str) -> int | None:
+        """The reading from which the power before a window is taken; ``None`` if from none."""
+        counter = self.counters[rail]
+        if each.quiet_before or not counter.period_s:
+            return None
+        return self._row_before(each.start, counter)
 
     def _row_before(self, row: int, counter: Counter) -> int | None:
         return self.log.span_before(row, BEFORE_STEPS * counter.period_s)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 from profiler.correlated import interval_of_mean
-from profiler.edges import EdgeEstimate, half_width_95, together
+from profiler.edges import EdgeEstimate, together
 from profiler.meters.base import Origin
 from profiler.occurrences import Accounts, Occurrence, chains
 from profiler.statistics import detect, t_quantile
+from profiler.window_totals import total_half_width_j
 
 _Z95, _MANY = 1.959964, 1e6
 _CHAIN_GAP = 0.05
-_SAME_STEP = 0.25
 Basis = Literal["student", "fixed-b", "edges", "limit"]
 
 
@@ -102,7 +101,8 @@ def summarise(
         return _unresolved(name, occurrences, dropped, accounts, duration_s)
     by_rail = {rail: [accounts.estimate(each, rail) for each in occurrences] for rail in rails}
     sums = [together(parts) for parts in zip(*by_rail.values(), strict=True)]
-    energy, remarks = _joules(sums)
+    total_error_j = total_half_width_j(accounts, occurrences, by_rail)
+    energy, remarks = _joules(sums, total_error_j)
     above = _joules(_above(accounts, occurrences, by_rail))[0] if above_rest else None
     whole = together(sums)
     return WindowSummary(
@@ -115,16 +115,19 @@ def summarise(
         above_rest=above,
         rails={rail: _joules(parts)[0] for rail, parts in by_rail.items()},
         total_j=whole.energy_j,
-        total_half_width_j=_total_half_width_j(accounts, occurrences, whole, by_rail),
+        total_half_width_j=total_error_j,
         systematic_j=_systematic_j(accounts, whole) / n,
         remarks=remarks,
     )
 
 
-def _joules(values: Sequence[EdgeEstimate]) -> tuple[Joules, tuple[str, ...]]:
+def _joules(
+    values: Sequence[EdgeEstimate], total_error_j: float | None = None
+) -> tuple[Joules, tuple[str, ...]]:
     """The mean of *values*; Student over two or more, the instrument's own error for one.
 
-    An error that all share is added in quadrature. Values that scatter less than half of what the
+    An error that all share is added in quadrature, and no mean is known better than the total.
+    Values that scatter less than half of what the
     instrument alone must make share their luck (windows in step with the counter), and get the
     instrument's width.
     """
@@ -143,7 +146,8 @@ def _joules(values: Sequence[EdgeEstimate]) -> tuple[Joules, tuple[str, ...]]:
         half_j, mean_j, degrees = found.half_width, found.mean, n - 1.0
         if found.standard_deviation < expected_j / 2:
             half_j = max(half_j, _Z95 * expected_j / math.sqrt(n))
-        half_j, basis, remarks = math.hypot(half_j, _Z95 * shared_j), found.basis, found.remarks
+        half_j = max(math.hypot(half_j, _Z95 * shared_j), (total_error_j or 0.0) / n)
+        basis, remarks = found.basis, found.remarks
         quantile = t_quantile(0.975, n - 1)
     seen = detect(mean_j, half_j / quantile, degrees)
     limit_j = None if mean_j > seen.critical else seen.upper_limit
@@ -167,32 +171,6 @@ def _above(
             parts.append(replace(one, energy_j=energy_j, shared_j=shared_j))
         found.append(together(parts))
     return found
-
-
-def _total_half_width_j(
-    accounts: Accounts,
-    occurrences: Sequence[Occurrence],
-    whole: EdgeEstimate,
-    by_rail: Mapping[str, Sequence[EdgeEstimate]],
-) -> float | None:
-    """Of the sum of all; an end and a start within a quarter of a step share their error.
-
-    With a gap g < tau / 4 between them, P (a_end - a_start) has variance P^2 g (tau - g).
-    """
-    uniform_j: list[float] = []
-    variance_j2 = whole.normal_j**2
-    place = {id(each): number for number, each in enumerate(occurrences)}
-    for rail, estimates in by_rail.items():
-        counter = accounts.counters[rail]
-        for chain in chains(accounts.log, occurrences, _SAME_STEP * counter.period_s):
-            first, last = (estimates[place[id(chain[end])]] for end in (0, -1))
-            uniform_j += [*first.start_j, *last.end_j]
-            variance_j2 += first.start_normal_j**2 + last.end_normal_j**2
-            for one, other in pairwise(chain):
-                power_w = estimates[place[id(one)]].energy_j / accounts.duration_s(one)
-                gap_s = accounts.log.seconds(one.done, other.start)
-                variance_j2 += power_w**2 * gap_s * max(counter.period_s - gap_s, 0.0)
-    return half_width_95(uniform_j, math.hypot(math.sqrt(variance_j2), whole.shared_j)) or None
 
 
 def _systematic_j(accounts: Accounts, whole: EdgeEstimate) -> float:

@@ -52,7 +52,8 @@ def test_mean_loss_at_the_end_is_given_back() -> None:
 def test_counter_without_steps_needs_no_correction_but_has_its_unit() -> None:
     found = energy_of(5.0, 1.0, Counter(quantum_j=0.01), Before(REST_W))
     assert found.energy_j == 5.0
-    assert found.uniform_j == (0.005, 0.005)
+    assert sorted(found.uniform_j) == [0.0, 0.0, 0.0, 0.005, 0.005]
+    assert found.half_width_j == pytest.approx(half_width_95([0.005, 0.005]))
 
 
 def test_shared_errors_add_up_and_independent_ones_do_not() -> None:

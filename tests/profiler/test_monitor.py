@@ -504,3 +504,22 @@ def test_meter_that_wraps_is_read_while_the_monitor_is_open(bare_sysfs_tree: Sys
     # Unread for 1.2 s, more than the 0.9 s that rule out a second wrap, it would have been lost.
     assert found.n == 1 and found.duration_s is not None
     assert found.total_j == pytest.approx(50.0 * found.duration_s, rel=0.3)
+
+
+def test_minor_rail_that_steps_slowly_does_not_spoil_the_others() -> None:
+    clock = ManualClock()
+    meter = FakeMeter({"cpu": 100.0, "aux": 1.0}, period_s=0.001, clock=clock)
+    rails = (
+        RailProbe("cpu", 9, 0.001, 0.001, None, 100.0),
+        RailProbe("aux", 9, 1.0, 1.0, None, 1.0),
+    )
+    probed = ProbeResult(1.0, 1.0, None, 1e-6, 101.0, 9, 1.0, rails)
+    with EnergyMonitor(meter, probe=probed, sleep=clock.advance) as monitor:
+        clock.advance(2.5)
+        for _ in range(3):
+            with monitor.window("w"):
+                clock.advance(0.5)
+            clock.advance(0.0123)
+        found = monitor.summary("w")
+    assert found.total_j == pytest.approx(151.5, rel=0.02)
+    assert found.total_half_width_j is not None and found.total_half_width_j < 1.0
