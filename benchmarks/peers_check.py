@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from peers_adapter import Control
 from peers_host import CASES, RIPPLE, RIPPLE_S, Power, running
+from peers_results import Coverage, Row, cells
 
 
 def self_check(built: Path) -> str:
@@ -18,6 +20,8 @@ def self_check(built: Path) -> str:
     Raises:
         ArithmeticError: they differ.
     """
+    if _words() != _EXPECTED or abs(Coverage(0, 10).bounds[1] - 0.30850) > 1e-5:
+        raise ArithmeticError(f"cells read {_words()}")
     formula = _formula()
     off_j, allowed_j = _counters(built)
     if not (formula < 1e-6 and off_j < allowed_j):
@@ -26,6 +30,24 @@ def self_check(built: Path) -> str:
         f"the integral differs from a sum over 1e6 steps by {formula:.1g} of it; a counter from "
         f"the integral by {off_j:.3g} J at most, {allowed_j:.3g} J allowed"
     )
+
+
+_EXPECTED = [
+    "negative in 1 of 2, -262,000 J; +10.0 %, at worst +10.0 %",
+    "0 J",
+    "lost in 1 of 1 (E)",
+]
+
+
+def _words() -> list[str]:
+    """What cells say of a wrong number, of none at all, and of a refusal."""
+    row = Row("case", "tool", 1.0, truth_j=10.0, energy_j=11.0, half_width_j=None)
+    cases = (
+        [replace(row, energy_j=-262_000.0), row],
+        [replace(row, energy_j=0.0)],
+        [replace(row, energy_j=None, error="E: why")],
+    )
+    return [cells(rows)[0].text for rows in cases]
 
 
 def _formula() -> float:

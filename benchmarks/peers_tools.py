@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib import metadata
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 
 UJ_J, KWH_J = 1e-6, 3.6e6
 PROBED_EVERY = 12  # windows
+AT_REST_S = 0.3  # before a probe: no step of a counter then shows the work before it
 _POWERCAP = re.compile(rb"(?<=[\"'])/sys(?=/(?:class|devices/virtual)/powercap)")
 _READS_POWERCAP = (
     "zeus.device.cpu.rapl",
@@ -147,6 +149,7 @@ class Window:
         from profiler.probe import probe
 
         if self._windows % PROBED_EVERY == 0:
+            time.sleep(AT_REST_S)
             self._probe = probe(self._meter)
         self._windows += 1
 
@@ -186,6 +189,7 @@ class Monitor:
         if self._windows % PROBED_EVERY == 0:
             if self._monitor is not None:
                 self._monitor.close()
+            time.sleep(AT_REST_S)
             self._monitor = EnergyMonitor(self._source)
         self._windows += 1
 
