@@ -45,7 +45,7 @@ class Scatter:
         counter_j2: v0, variance of a block from the counter's steps, J^2.
         power_w2: p^2, variance that grows with a call's length squared, W^2.
         degrees: degrees of freedom behind both.
-        prior_degrees: d0; 0 where cells lend each other nothing, inf where all scatter alike.
+        prior_degrees: d0 > 0; small where cells lend each other little, inf where all are alike.
         prior_ratio: s0^2, about 1.
     """
 
@@ -65,6 +65,8 @@ class Scatter:
     ) -> tuple[Floats, Floats]:
         """s~^2 and its degrees of freedom, elementwise.
 
+        A cell without a variance of its own gets the prior's, or the model's where that is more.
+
         Args:
             variance: s_i^2, of one block's joules a call, shape (m,).
             degrees: d_i; 0 where a cell has no variance of its own, shape (m,).
@@ -75,8 +77,11 @@ class Scatter:
         if self.prior_degrees == inf:
             return self.prior_ratio * v, np.full(s2.shape, self.degrees)
         total = self.prior_degrees + d
-        joined = (self.prior_degrees * self.prior_ratio * v + d * s2) / np.maximum(total, 1e-300)
-        return joined, np.minimum(total, self.degrees)
+        joined = (self.prior_degrees * self.prior_ratio * v + d * s2) / total
+        lent = np.maximum(self.prior_ratio, 1.0) * v
+        known = d > 0
+        degrees_known = np.where(known, total, np.maximum(total, 1.0))
+        return np.where(known, joined, lent), np.minimum(degrees_known, self.degrees)
 
 
 def fit_scatter(
@@ -112,7 +117,7 @@ def _prior(ratio: Floats, degrees: Floats) -> tuple[float, float]:
     pooled = float(np.sum(degrees * ratio) / np.sum(degrees))
     if count < 2 or pooled <= 0:
         return inf, pooled or 1.0
-    safe = np.maximum(ratio, _LEAST_RATIO * max(float(np.median(ratio)), 1e-300))
+    safe = np.maximum(ratio, _LEAST_RATIO * (float(np.median(ratio)) or pooled))
     e = np.log(safe) - digamma(degrees / 2) + np.log(degrees / 2)
     chance = float(np.mean(trigamma(degrees / 2)))
     unexplained = float(np.var(e, ddof=1)) - chance
