@@ -20,7 +20,7 @@ and brings the error of both. What is left are independent errors, uniform ones 
     f tau/2 P_end                         at the end
 
 and for varying steps a normal one beside each, v sqrt(2) as large. The sum of all has an interval
-of its own, narrower than 1.96 standard deviations (`half_width_95`). Below two steps
+of its own, narrower than 1.96 standard deviations (`half_width_95`). Below 2.5 steps
 (`RESOLVED_STEPS`) f explodes, and the counter says nothing of the window's own power: such a window
 has only a limit.
 """
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESOLVED_STEPS = 2.0
+RESOLVED_STEPS = 2.5
 SHORTEST_STEP_S = 0.2e-3
 _TERMS, _MANY = 500, 24
 _FAR = 0.9
@@ -138,7 +138,7 @@ class Before:
 def power_before(
     shown_j: float, span_s: float, counter: Counter, earlier_w: float | None
 ) -> Before:
-    """The power over *span_s* seconds, at least `RESOLVED_STEPS` steps, from the counter.
+    """The power over *span_s* seconds, two steps or more, from the counter.
 
     Args:
         shown_j: the counter's difference.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from profiler.correlated import interval_of_mean
-from profiler.edges import EdgeEstimate, together
+from profiler.edges import RESOLVED_STEPS, EdgeEstimate, together
 from profiler.meters.base import Origin
 from profiler.occurrences import Accounts, Occurrence, chains
 from profiler.statistics import detect, t_quantile
@@ -189,7 +189,7 @@ def _unresolved(
     slowest_s = max(counter.period_s for counter in accounts.counters.values())
     joined = chains(accounts.log, occurrences, _CHAIN_GAP * duration_s)
     merged = [Occurrence(part[0].start, part[-1].done, part[-1].end) for part in joined]
-    short = f"shorter than two of the counter's steps of {slowest_s:.3g} s"
+    short = f"shorter than {RESOLVED_STEPS:g} of the counter's steps of {slowest_s:.3g} s"
     if not all(accounts.resolved(each) for each in merged):
         limits = [accounts.limit_j(each) for each in merged]
         known = [limit for limit in limits if limit is not None]
