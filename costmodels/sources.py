@@ -29,9 +29,18 @@ def assumptions_of(trace: Trace) -> tuple[str, ...]:
 
 
 def trace_hash(trace: Trace) -> str:
-    """SHA-256 of a trace's content, the same for its Parquet and its CSV form."""
-    digest = hashlib.sha256(trace.metadata.model_dump_json().encode())
-    digest.update(trace.blocks.to_csv(index=False).encode())
+    """SHA-256 of a trace's content, the same for its Parquet and its CSV form.
+
+    What the schema gained later and a trace does not hold does not count: the hash of an older
+    trace stays what its cost files say.
+    """
+    from profiler.trace import COLUMNS
+
+    lacking = set() if trace.metadata.systematic else {"systematic"}
+    digest = hashlib.sha256(trace.metadata.model_dump_json(exclude=lacking).encode())
+    optional = [column.name for column in COLUMNS if column.optional]
+    empty = [name for name in optional if trace.blocks[name].isna().all()]
+    digest.update(trace.blocks.drop(columns=empty).to_csv(index=False).encode())
     return digest.hexdigest()
 
 

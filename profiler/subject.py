@@ -95,7 +95,11 @@ class Subject:
             "meter": info.name,
             "origin": info.origin,
             "assumptions": list(info.assumptions),
-            "scope": [s for op in self.operations for s in getattr(op, "scope", ())],
+            "scope": [
+                *info.scope,
+                *(s for op in self.operations for s in getattr(op, "scope", ())),
+            ],
+            "systematic": [asdict(term) for term in info.systematic],
             "implementations": {
                 op.name: getattr(op, "implementation", type(op).__qualname__)
                 for op in self.operations

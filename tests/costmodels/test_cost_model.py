@@ -165,7 +165,8 @@ def test_flagged_blocks_are_counted_among_the_assumptions() -> None:
     trace = simulate(operations=("send",))
     flags = ["suspend-gap" if number in (0, 4) else "" for number in range(len(trace.blocks))]
     model = fit_cost_model(Trace(trace.metadata, trace.blocks.assign(flags=flags)))
-    said = "profiling: blocks flagged frequency-shift or suspend-gap are left out, 2 of"
+    causes = "frequency-shift or suspend-gap or throttled"
+    said = f"profiling: blocks flagged {causes} are left out, 2 of"
     assert any(sentence.startswith(said) for sentence in model.assumptions)
     assert model.operations[0].blocks == len(trace.blocks) - 2
 

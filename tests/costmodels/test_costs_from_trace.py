@@ -234,7 +234,8 @@ def test_flagged_blocks_are_counted_in_the_file() -> None:
     flags = ["frequency-shift" if number == 3 else "" for number in range(len(trace.blocks))]
     costs = costs_from_trace(Trace(trace.metadata, trace.blocks.assign(flags=flags)))
     assert costs.provenance["unsound_blocks"] == 1
-    said = "profiling: blocks flagged frequency-shift or suspend-gap are left out, 1 of"
+    causes = "frequency-shift or suspend-gap or throttled"
+    said = f"profiling: blocks flagged {causes} are left out, 1 of"
     assert any(sentence.startswith(said) for sentence in costs.assumptions)
     assert f"over {len(trace.blocks) - 1} blocks" in costs.basis
 

@@ -38,8 +38,7 @@ def cell(
         mean_j=mean_j,
         variance=error_j**2,
         degrees=degrees,
-        counter_variance=error_j**2,
-        relative_variance=0.0,
+        weight_variance=error_j**2,
         weight_degrees=60.0,
         blocks=6,
     )
@@ -90,20 +89,42 @@ def test_known_a_and_c_lie_in_their_95_percent_intervals_about_95_times_in_100()
 def test_the_error_is_the_pilots_and_the_mean_is_over_all_blocks() -> None:
     trace = simulate(operations=("update",), pilot=4, blocks=9)
     rows = trace.blocks
-    found = cell_means(trace)[0]
-    mine = rows[(rows.layer == found.layer) & (rows.k == found.k) & (rows.pattern == "random")]
+    found = cell_means(trace)
+    first = found[0]
+    mine = rows[(rows.layer == first.layer) & (rows.k == first.k) & (rows.pattern == "random")]
+    assert first.blocks == 9
+    assert first.mean_j == pytest.approx(mine.cost_j_per_call.mean())
+    # windows of one length scatter alike: so many joules a window, from all cells' pilots
+    pilot = rows[rows.stage == "pilot"].assign(
+        window_j=rows.cost_j_per_call * rows.repetitions,
+    )
+    window_j2 = pilot.groupby(["layer", "pattern", "k"]).window_j.var(ddof=1).mean()
+    assert first.degrees == 3 * len(found)
+    assert first.variance == pytest.approx(window_j2 / mine.repetitions.iloc[0] ** 2 / 9)
+    # the main blocks were asked for because of that spread, and say nothing about it
+    main = rows.stage == "main"
+    wild = rows.cost_j_per_call.where(~main, rows.cost_j_per_call * 3)
+    again = cell_means(Trace(trace.metadata, rows.assign(cost_j_per_call=wild)))[0]
+    assert again.variance == pytest.approx(first.variance)
+    assert again.mean_j > 1.5 * first.mean_j
+
+
+def test_a_cell_alone_has_the_error_of_its_own_pilot() -> None:
+    trace = simulate(operations=("update",), pilot=4, blocks=9)
+    mine = trace.blocks[trace.blocks.groupby(["layer", "pattern", "k"]).ngroup() == 0]
+    (found,) = cell_means(Trace(trace.metadata, mine))
     pilot = mine[mine.stage == "pilot"].cost_j_per_call
-    assert found.blocks == 9
     assert found.degrees == 3
-    assert found.mean_j == pytest.approx(mine.cost_j_per_call.mean())
     assert found.variance == pytest.approx(pilot.var(ddof=1) / 9)
 
 
 def test_without_pilot_rows_all_blocks_say_how_uncertain_the_mean_is() -> None:
     trace = simulate(operations=("update",))
-    blocks = trace.blocks.assign(stage="main")
-    found = cell_means(Trace(trace.metadata, blocks))[0]
-    assert found.degrees == 9
+    found = cell_means(Trace(trace.metadata, trace.blocks.assign(stage="main")))
+    assert found[0].degrees == 9 * len(found)
+    mine = trace.blocks[trace.blocks.groupby(["layer", "pattern", "k"]).ngroup() == 0]
+    (alone,) = cell_means(Trace(trace.metadata, mine.assign(stage="main")))
+    assert alone.degrees == 9
 
 
 def test_single_blocks_without_instrument_error_are_refused() -> None:
@@ -306,8 +327,9 @@ def test_flagged_blocks_enter_no_estimate() -> None:
     blocks = trace.blocks.copy()
     spoiled = blocks.index[::7]
     blocks.loc[spoiled, "cost_j_per_call"] = 1.0
-    blocks.loc[spoiled[::2], "flags"] = "time-capped,suspend-gap"
-    blocks.loc[spoiled[1::2], "flags"] = "frequency-shift"
+    blocks.loc[spoiled[::3], "flags"] = "time-capped,suspend-gap"
+    blocks.loc[spoiled[1::3], "flags"] = "frequency-shift"
+    blocks.loc[spoiled[2::3], "flags"] = "throttled"
     flagged = Trace(trace.metadata, blocks)
     without = Trace(trace.metadata, blocks.drop(spoiled))
     assert unsound_blocks(flagged) == len(spoiled)

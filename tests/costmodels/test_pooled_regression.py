@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from simulated_traces import TRUE_A_J, TRUE_C_J, linear_truth, simulate
 
-from costmodels.cells import cell_means
+from costmodels.cells import CellMean, cell_means
 from costmodels.regression import Regression, fit_regression, price_intervals
 from costmodels.validation import leave_one_group_out
+from profiler.trace import Trace
 
 RUNS, BLOCKS = 16, 10
 
@@ -70,22 +71,29 @@ def test_what_weights_a_cell_may_have_any_width() -> None:
     np.testing.assert_array_equal(seen[1], noise[:2])
 
 
-def test_a_cell_is_weighted_by_the_noise_model_at_the_fitted_energy() -> None:
+def test_a_cell_is_weighted_at_the_fitted_energy_and_by_the_noise_model() -> None:
     cells = cell_means(simulate(linear_truth(), noise=0.6, operations=("send",), seed=4))
-    first = cells[0]
-    assert first.relative_variance > 0
-    assert first.weight_variance == pytest.approx(
-        first.counter_variance + first.relative_variance * first.mean_j**2
-    )
     fit = fit_regression("send", cells)
     energy = fit.design @ fit.prices
-    weight = 1 / (
-        energy**2
-        + [
-            cell.counter_variance + cell.relative_variance * e**2
-            for cell, e in zip(cells, energy, strict=True)
-        ]
-    )
+    weight = 1 / (energy**2 + [cell.weight_variance for cell in cells])
     y = np.array([cell.mean_j for cell in cells])
     pull = fit.design.T @ (weight * (y - energy))  # zero where the weights follow the fit
     np.testing.assert_allclose(pull / (fit.design.T @ (weight * energy)), 0, atol=1e-3)
+
+
+def test_a_cells_weight_does_not_know_what_it_came_out_at() -> None:
+    """Weights from a cell's own mean or spread would favour those that came out low."""
+    trace = simulate(noise=0.3, operations=("send",), seed=4)
+    rows = trace.blocks
+    first = rows.k == rows.k.iloc[0]
+    cost = rows.cost_j_per_call.where(~first, rows.cost_j_per_call + 1e-5)  # the same spread
+    shifted = cell_means(Trace(trace.metadata, rows.assign(cost_j_per_call=cost)))
+    for before, after in zip(cell_means(trace), shifted, strict=True):
+        assert after.weight_variance == pytest.approx(before.weight_variance)
+    windows_j = [c.weight_variance * c.blocks * n**2 for c, n in _with_repetitions(trace)]
+    assert windows_j == pytest.approx([windows_j[0]] * len(windows_j))
+
+
+def _with_repetitions(trace: Trace) -> list[tuple[CellMean, int]]:
+    by_k = trace.blocks.groupby("k").repetitions.first()
+    return [(cell, int(by_k[cell.k])) for cell in cell_means(trace)]
