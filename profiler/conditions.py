@@ -15,7 +15,12 @@ from typing import Protocol
 from profiler.sysfs import sysfs_root
 
 _CPUS_LOOKED_AT = 8
-_THROTTLES = ("core_throttle_count", "package_throttle_count")
+_THROTTLES = (
+    "core_throttle_count",
+    "package_throttle_count",
+    "core_throttle_total_time_ms",  # moves when throttling ends, the counts when it begins
+    "package_throttle_total_time_ms",
+)
 SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED = "suspend-gap", "frequency-shift", "throttled"
 _SUSPEND_GAP_S = 1e-3
 _SHIFT = 0.10
@@ -29,8 +34,8 @@ class Conditions:
         suspended_s: seconds it has slept since it booted.
         frequency_hz: the highest current clock of its first eight cores.
         temperature_c: of the package, or the hottest zone.
-        throttled: how often, or for how many nanoseconds, it has been throttled since it booted;
-            only a change means anything.
+        throttled: how often, and for how long, it has been throttled since it booted, in one
+            number; only a change means anything.
     """
 
     suspended_s: float = 0.0
@@ -59,16 +64,23 @@ class HostObserver:
         self._clocks = _existing(cpu / "cpufreq/scaling_cur_freq" for cpu in cpus)
         self._throttles = _existing(throttles)
         self._zones = _package_zones(root)
+        self._counts: dict[Path, int] = {}
 
     def observe(self) -> Conditions:
         """What the host shows now; microseconds a file."""
-        clocks, zones, throttles = map(_numbers, (self._clocks, self._zones, self._throttles))
+        clocks, zones = _numbers(self._clocks), _numbers(self._zones)
         return Conditions(
             suspended_s=suspended_s(),
             frequency_hz=max(clocks) * 1e3 if clocks else None,
             temperature_c=max(zones) * 1e-3 if zones else None,
-            throttled=sum(map(int, throttles)) if throttles else None,
+            throttled=self._throttled(),
         )
+
+    def _throttled(self) -> int | None:
+        """The sum of the counts; one that no longer answers keeps its last, which is no change."""
+        for path in self._throttles:
+            self._counts.update((path, int(count)) for count in _numbers([path]))
+        return sum(self._counts.values()) if self._counts else None
 
 
 def disturbances(
