@@ -85,7 +85,7 @@ def measure(tool: Tool, control: Control, order: dict[str, Any]) -> dict[str, An
     except Exception as error:
         answer["error"] = _said(error)
     if order.get("blank"):
-        time.sleep(_BLANK_AFTER_S)
+        time.sleep(_BLANK_AFTER_S + _UNTIL_SHOWN_S)
     return answer
 
 

@@ -8,6 +8,7 @@ import selectors
 import subprocess
 import sys
 import venv
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -71,10 +73,20 @@ class Process:
 
     def ask(self, order: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The reply to *order*; what went wrong where there is none."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self.send(order)
+        return self.reply(timeout_s)
+
+    def send(self, order: dict[str, Any]) -> None:
+        """Give an order whose `reply` is awaited later."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order) + "\n")
+
+    def reply(self, timeout_s: float) -> dict[str, Any]:
+        """The reply to the last order."""
+        assert self._process.stdout is not None
         if self._process.poll() is not None:
             return {"error": f"crashed: exit code {self._process.returncode}"}
-        self._process.stdin.write(json.dumps(order) + "\n")
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(timeout_s):

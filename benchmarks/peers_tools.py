@@ -19,7 +19,7 @@ from importlib import metadata
 from typing import Any, Protocol
 
 UJ_J, KWH_J = 1e-6, 3.6e6
-PROBED_EVERY = 12  # windows
+PROBED_EVERY = 16  # windows
 AT_REST_S = 0.3  # before a probe: no step of a counter then shows the work before it
 _POWERCAP = re.compile(rb"(?<=[\"'])/sys(?=/(?:class|devices/virtual)/powercap)")
 _READS_POWERCAP = (
