@@ -74,9 +74,10 @@ class Findings:
         scatter = self._scatter_of(self._cells[position].operation)
         if scatter is None:
             return None
-        return design.cell_statistics(self._cell_blocks(position), scatter)
+        return design.cell_statistics(self.cell_blocks(position), scatter)
 
-    def _cell_blocks(self, position: int) -> design.CellBlocks:
+    def cell_blocks(self, position: int) -> design.CellBlocks:
+        """The blocks of one cell as the formulas take them."""
         blocks = self._by_cell[position]
         lengths_s = [record.duration_s / record.repetitions for record in blocks]
         return design.CellBlocks(
@@ -96,7 +97,7 @@ class Findings:
         known = self._scatter.get(operation)
         if known is not None and self._pilots[operation] < known[1] + len(members):
             return known[0]
-        scatter = design.scatter_of([self._cell_blocks(n) for n in members])
+        scatter = design.scatter_of([self.cell_blocks(n) for n in members])
         if scatter is not None:
             self._scatter[operation] = (scatter, self._pilots[operation])
         return scatter

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from profiler.statistics import edge_standard_error_j
 SHORTEST_STEP_S = 0.2e-3
 LONGEST_STEP = 4.0
 """In periods: a step seen to take longer was a stall of this process, not of the counter."""
+STANDSTILL_STEPS = 20
 _TAIL_STEPS = 1.25
 SETTLE_S = 1e-3
 _SETTLE_STEPS, _QUIET_CPU_SHARE = 25, 0.3
@@ -74,8 +76,8 @@ class Gauge:
 
     @property
     def stepped(self) -> bool:
-        """Whether the counter steps slowly enough for windows to feel it."""
-        return (self.period_s or 0.0) >= SHORTEST_STEP_S
+        """Whether the counter steps slowly enough, or lags enough, for windows to feel it."""
+        return max(self.period_s or 0.0, self.meter.info.lag_s) >= SHORTEST_STEP_S
 
     @property
     def tail_s(self) -> float:
@@ -118,6 +120,12 @@ class Gauge:
         duration = end.time_s - start.time_s
         if not (duration > 0 and energy >= 0):
             raise CounterFaultError(f"{info.name} counted {energy:.3g} J in {duration:.3g} s")
+        steps = duration / (self.period_s or inf)
+        if energy == 0 and self.stepped and steps > STANDSTILL_STEPS:
+            raise CounterFaultError(
+                f"{info.name} stood still for {duration:.3g} s, in which it should have stepped "
+                f"{steps:.0f} times: it has stopped, or is broken"
+            )
         if info.max_read_gap_s is not None and duration > info.max_read_gap_s:
             raise CounterFaultError(
                 f"one window took {duration:.3g} s, but {info.name} may wrap unseen after "

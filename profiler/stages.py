@@ -171,13 +171,12 @@ class Session:
             pair = measure_pair(
                 workload, repetitions, self.gauge, generator, usual_frequency_hz=self._usual_hz
             )
+            self._note_frequency(pair)
             return undisturbed(pair, attempt)
 
         begin_s = self.elapsed_s
         pair = self._attempts.insist(operation, cell, seed, measure)
         end_s = self.elapsed_s
-        if pair.under.frequency_hz:
-            self._frequencies.append(pair.under.frequency_hz)
         chosen = self._repetitions(pair, call_s)
         longer_s = (chosen - repetitions) * pair.operation_s / repetitions
         asleep_s = self._sleep_s(chosen, call_s) + self._pace.edge_s
@@ -252,6 +251,7 @@ class Session:
                 sleep_s=self._sleep_s(sizing.repetitions, sizing.call_s),
                 usual_frequency_hz=self._usual_hz,
             )
+            self._note_frequency(block)
             return undisturbed(block, attempt)
 
         return self._attempts.insist(
@@ -260,6 +260,10 @@ class Session:
 
     def _sleep_s(self, repetitions: int, call_s: float) -> float:
         return self._pace.sleep_share * min(self.settings.window_s, repetitions * call_s)
+
+    def _note_frequency(self, pair: Pair) -> None:
+        if pair.under.frequency_hz:
+            self._frequencies.append(pair.under.frequency_hz)
 
     @property
     def _usual_hz(self) -> float | None:

@@ -44,8 +44,9 @@ class SampledMeter:
     """A `PowerSensor` as an `EnergyMeter`. Safe to read from several threads.
 
     A sample that fails, and a pause longer than `max_gap_s` between two (the host slept, or the
-    thread starved), lose the joules in between: the next ``read`` raises, `Reading.losses` grows,
-    and counting goes on.
+    thread starved), lose the joules in between: the next ``read`` raises, as does every one while
+    the sensor stays silent, `Reading.losses` grows, once more when it speaks again, and counting
+    goes on.
 
     Args:
         info: of the meter; ``info.selected`` names what ``watts`` returns.
@@ -86,6 +87,7 @@ class SampledMeter:
         except BaseException:
             sensor.close()
             raise
+        self._sampled_s = self._last[0]
         self._thread = threading.Thread(target=self._run, name=f"cwmp-{info.name}", daemon=True)
         if background:
             self._thread.start()
@@ -144,7 +146,9 @@ class SampledMeter:
         return (before_s + after_s) / 2, watts
 
     def _add(self, now_s: float, watts: Mapping[str, float]) -> None:
-        if self._last is not None:
+        if self._last is None:
+            self._losses += 1  # what flowed since the failure is lost to windows begun meanwhile
+        else:
             last_s, last = self._last
             length_s = now_s - last_s
             if length_s > self.max_gap_s:
@@ -155,14 +159,16 @@ class SampledMeter:
                     self._energy_j[rail] += (last[rail] + step_w / 2) * length_s
                     self._variance_j2[rail] += (step_w * length_s) ** 2 / 12
         self._last = (now_s, watts)
+        self._sampled_s = now_s
 
     def _check_fresh(self, now_s: float) -> None:
         """A sum that stopped growing is no energy: the thread starved or the sensor hangs."""
-        if self._last is not None and now_s - self._last[0] > self.max_gap_s:
-            length_s = now_s - self._last[0]
-            self._last = None
-            self._losses += 1
-            raise self._late(length_s)
+        silent_s = now_s - self._sampled_s
+        if silent_s > self.max_gap_s:
+            if self._last is not None:
+                self._last = None
+                self._losses += 1
+            raise self._late(silent_s)
 
     def _lose(self, cause: MeterError) -> None:
         self._failure, self._last = self._failure or cause, None
