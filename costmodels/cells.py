@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler import design
-from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP, THROTTLED
+from profiler.conditions import UNSOUND as UNSOUND
 from profiler.errors import FileFormatError, InputError
 from profiler.scatter import Scatter
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from profiler.trace import Trace
 
-UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
-"""Flags of blocks that did not measure the operation under one condition."""
 _KEYS = ["pattern", "layer", "k", "parameters"]
 
 

@@ -22,6 +22,8 @@ _THROTTLES = (
     "package_throttle_total_time_ms",
 )
 SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED = "suspend-gap", "frequency-shift", "throttled"
+UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
+"""Flags of blocks that did not measure the operation under one condition: not for estimates."""
 _SUSPEND_GAP_S = 0.1  # the two clocks are read one after the other: a busy host parts them
 _SHIFT = 0.10
 

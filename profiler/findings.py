@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler import design
+from profiler.conditions import UNSOUND
 from profiler.pace import Pace
 from profiler.records import BlockRecord, SizingRecord
 from profiler.scatter import Scatter
@@ -77,8 +78,8 @@ class Findings:
         return design.cell_statistics(self.cell_blocks(position), scatter)
 
     def cell_blocks(self, position: int) -> design.CellBlocks:
-        """The blocks of one cell as the formulas take them."""
-        blocks = self._by_cell[position]
+        """The blocks of one cell as the formulas take them; those flagged unsound left out."""
+        blocks = [each for each in self._by_cell[position] if UNSOUND.isdisjoint(each.flags)]
         lengths_s = [record.duration_s / record.repetitions for record in blocks]
         return design.CellBlocks(
             k=self._cells[position].k,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import count
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,42 +11,111 @@ from stand_ins.sessions import profile_known, read_journal
 from stand_ins.simulated_device import DepositMeter, KnownOperation
 from torch import nn
 
-from profiler import blocks, session, stages
+from profiler import attempts, conditions, session
 from profiler.errors import CounterFaultError, InputError, MeterReadError
+from profiler.progress import Standing
 from profiler.session import profile_model
+from profiler.trace import Trace
 
 pytestmark = pytest.mark.usefixtures("short_probe")
 
 
-def test_a_block_that_spans_a_suspend_is_dropped_and_measured_again(monkeypatch):
-    asked = count(1)  # at both ends of each block: the host sleeps inside the tenth
-    monkeypatch.setattr(blocks, "suspended_s", lambda: 100.0 if next(asked) >= 20 else 0.0)
+COARSE = {"precision": 0.2}
+
+
+class Host:
+    """A tree of real files for the conditions, disturbed in chosen blocks.
+
+    Args:
+        disturb: called with this host at the start of each ``run`` of those blocks.
+        blocks: numbers of the pilot blocks that are disturbed, each time they are tried.
+    """
+
+    def __init__(self, root: Path, disturb: Callable[[Host], None], *blocks: int) -> None:
+        cpu = root / "devices/system/cpu/cpu0"
+        self.clock = cpu / "cpufreq/scaling_cur_freq"
+        self.throttles = cpu / "thermal_throttle/core_throttle_count"
+        for file, text in ((self.clock, "2000000"), (self.throttles, "7")):
+            file.parent.mkdir(parents=True)
+            file.write_text(text)
+        self.disturb, self.blocks, self.next = disturb, blocks, -1
+        self.slept_s = 0.0
+
+    def hook(self) -> None:
+        if self.next in self.blocks:
+            self.disturb(self)
+        else:
+            self.clock.write_text("2000000")
+
+    def follow(self, standing: Standing) -> None:
+        if standing.stage == "pilot":
+            self.next = standing.done
+
+    def throttle(self) -> None:
+        self.throttles.write_text(str(int(self.throttles.read_text()) + 1))
+
+
+def _profile_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    root = host.clock.parents[5]
+    monkeypatch.setenv("CWMP_SYSFS", str(root))
+    monkeypatch.setattr(conditions, "suspended_s", lambda: host.slept_s)
+    monkeypatch.setattr(attempts, "_COOLING_S", 1e-4)
     meter = DepositMeter()
-    operation = KnownOperation(meter, [10, 100])
-    trace = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
+    operation = KnownOperation(meter, [10, 100], hook=host.hook)
+    return profile_known(meter=meter, extra_operations=[operation], progress=host.follow, **COARSE)
+
+
+def test_a_block_that_spans_a_suspend_is_dropped_and_measured_again(tmp_path, monkeypatch):
+    def sleep_once(host: Host) -> None:
+        host.slept_s = 100.0
+
+    trace = _profile_on(Host(tmp_path, sleep_once, 9), monkeypatch)
     assert trace.metadata.dropped == {"suspend-gap": 1}
     assert set(trace.blocks["flags"]) == {""}
     assert trace.blocks["block"].tolist() == list(range(len(trace.blocks)))
 
 
-def test_a_throttled_block_is_measured_again_and_never_ends_the_session(monkeypatch):
-    clock = {"hz": 2e9}
-    monkeypatch.setattr(blocks, "cpu_frequency_hz", lambda: clock["hz"])
-    monkeypatch.setattr(stages, "cpu_frequency_hz", lambda: 2e9)
-    meter = DepositMeter()
-
-    def throttle(standing) -> None:
-        clock["hz"] = 1e9 if (standing.stage, standing.done) == ("pilot", 5) else 2e9
-
-    trace = profile_known(
-        meter=meter,
-        extra_operations=[KnownOperation(meter, [10, 100])],
-        precision=0.2,
-        progress=throttle,
-    )
-    assert trace.metadata.dropped == {"frequency-shift": 3}
+@pytest.mark.parametrize(
+    ("disturb", "flag"),
+    [
+        (lambda host: host.clock.write_text("1000000"), "frequency-shift"),
+        (lambda host: host.throttle(), "throttled"),
+    ],
+)
+def test_a_disturbed_block_is_measured_again_and_never_ends_the_session(
+    tmp_path, monkeypatch, disturb, flag
+):
+    trace = _profile_on(Host(tmp_path, disturb, 5), monkeypatch)
+    assert trace.metadata.dropped == {flag: 3}
     assert trace.blocks.loc[trace.blocks["flags"] != "", "block"].tolist() == [5]
-    assert trace.blocks["flags"][5] == "frequency-shift"
+    assert trace.blocks["flags"][5] == flag
+
+
+def test_a_block_that_was_throttled_once_is_measured_again_unflagged(tmp_path, monkeypatch):
+    def throttle_once(host: Host) -> None:
+        host.throttle()
+        host.blocks = ()
+
+    trace = _profile_on(Host(tmp_path, throttle_once, 3), monkeypatch)
+    assert trace.metadata.dropped == {"throttled": 1}
+    assert set(trace.blocks["flags"]) == {""}
+
+
+def test_what_a_disturbed_block_showed_does_not_plan_the_session(tmp_path, monkeypatch):
+    """Its joules are those of another clock: neither a mean nor a spread may hold them."""
+    calm = _profile_on(Host(tmp_path / "calm", Host.throttle), monkeypatch)
+    spoilt = DepositMeter()
+
+    def spoil(host: Host) -> None:
+        host.throttle()
+        spoilt.energy_j += 1.0  # a thousand times the block's own joules
+
+    host = Host(tmp_path / "hot", spoil, 5)
+    monkeypatch.setenv("CWMP_SYSFS", str(host.clock.parents[5]))
+    operation = KnownOperation(spoilt, [10, 100], hook=host.hook)
+    hot = profile_known(meter=spoilt, extra_operations=[operation], progress=host.follow, **COARSE)
+    assert hot.blocks["flags"].str.contains("throttled").sum() == 1
+    assert abs(len(hot.blocks) - len(calm.blocks)) <= 4
 
 
 def test_a_module_that_fails_is_named_and_what_was_measured_is_kept(tmp_path):

@@ -60,7 +60,7 @@ def test_an_interrupted_session_keeps_its_blocks_and_is_resumed(tmp_path, runs):
     assert again.tolist() == kept["energy_j"].tolist()
     assert trace.blocks["start_s"].is_monotonic_increasing
     pilot = trace.blocks[trace.blocks["stage"] == "pilot"]
-    order = design.pilot_order(2, design.PILOT_BLOCKS, seed=4)
+    order = design.pilot_order([design.PILOT_BLOCKS] * 2, seed=4)
     assert pilot["k"].tolist() == [(10, 100)[cell] for cell in order]
 
 

@@ -83,9 +83,11 @@ class DepositMeter:
 
 
 class KnownOperation:
-    """E(k) = a + c k, deposited with a relative scatter a block; a call takes *call_s*.
+    """E(k) = a + c k, deposited with a scatter a block; a call takes *call_s*.
 
     Args:
+        scatter: as a share of the energy at the middle k; in joules it is the same for all, for
+            their windows are of one length.
         hook: called at the start of each ``run``.
     """
 
@@ -120,6 +122,10 @@ class KnownOperation:
             for k in self.counts
         )
 
+    def energy_j(self, k: int) -> float:
+        """The truth."""
+        return self.a_j + self.c_j * k
+
     def prepare(self, cell: Cell, seed: int) -> Workload:
         self.prepared.append((cell.k, seed))
         return _Deposit(self, cell.k, np.random.default_rng(seed))
@@ -128,8 +134,9 @@ class KnownOperation:
 class _Deposit:
     def __init__(self, operation: KnownOperation, k: int, generator: np.random.Generator) -> None:
         self.operation = operation
-        factor = 1 + operation.scatter * generator.standard_normal()
-        self.call_j = (operation.a_j + operation.c_j * k) * max(factor, 0.0)
+        middle = sorted(operation.counts)[len(operation.counts) // 2]
+        scatter_j = operation.scatter * operation.energy_j(middle) * generator.standard_normal()
+        self.call_j = max(operation.energy_j(k) + scatter_j, 0.0)
 
     def run(self, repetitions: int) -> None:
         self.operation.hook()
