@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from stand_ins.amd import AmdModule, FakeAmdGpu
 from stand_ins.boards import BoardTree, Vcgencmd
 from stand_ins.nvml import FakeGpu, NvmlLibrary, compile_library
 from stand_ins.sysfs import SysfsTree
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that: the
+# processes that these tests interrupt would then never see their Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example of a test may load or compile kernels.
 settings.register_profile("cwmp", settings(), deadline=None)
