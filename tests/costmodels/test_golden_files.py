@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from costmodels import CostFile, CostModel, costs_from_trace, fit_cost_model
 from costmodels.schema import json_schemas, write_schemas
 from costmodels.sources import trace_hash
+from profiler.meters.base import Systematic
 from profiler.trace import Trace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,15 @@ def test_trace_v1_still_loads() -> None:
     assert set(trace.blocks.operation) == {"update", "encode", "send", "select", "train"}
     costs = CostFile.load(GOLDEN / "costs-v1.json")
     assert trace_hash(trace) == costs.provenance["trace_sha256"]
+
+
+def test_the_hash_of_a_trace_counts_what_the_schema_gained_only_where_it_is_there() -> None:
+    trace = Trace.load(GOLDEN / "trace-v1.csv")
+    before = trace_hash(trace)
+    warm = Trace(trace.metadata, trace.blocks.assign(temperature_c=50.0))
+    gain = (Systematic(0.05, "gain of the sensor, assumed"),)
+    stated = Trace(trace.metadata.model_copy(update={"systematic": gain}), trace.blocks)
+    assert len({before, trace_hash(warm), trace_hash(stated)}) == 3
 
 
 def test_costs_v1_still_load_and_charge_the_same() -> None:
