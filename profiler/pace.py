@@ -2,9 +2,9 @@
 
 A block's windows hold the operation for w seconds and, for the gross cost, as much sleep; the
 matched loop is next to nothing. Each window costs its edges as well: falling quiet, a random
-phase of the counter's step, the quiet tail. Sizing a cell takes a calibration and a block
-without its sleep. What is left out, the preparation of inputs and calls that outlast a window,
-only adds, so this is the least.
+phase of the counter's step, the quiet tail and its random extra part. Sizing a cell takes a
+calibration and a block without its sleep. What is left out, the preparation of inputs and calls
+that outlast a window, only adds, so this is the least.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Pace:
         """The pace of *gauge*'s meter."""
         period_s = (gauge.period_s or 0.0) if gauge.stepped else 0.0
         share = 1.0 if gauge.stepped else _SHORT_SLEEP
-        return cls(period_s, SETTLE_S + period_s / 2 + gauge.tail_s, share)
+        random_s = period_s  # half a step for the phase and half for the tail, on average
+        return cls(period_s, SETTLE_S + random_s + gauge.tail_s, share)
 
     def block_s(self, window_s: float) -> float:
         """One block: the operation, its loop and the sleep."""
