@@ -87,7 +87,7 @@ SETTINGS = (
             throttle_on_s=2.0,
             throttle_off_s=20.0,
             **NVML,
-        ),  # fmt: skip
+        ),
     ),
     Setting("hard: AR(1) noise as slow as blocks", replace(RAPL, noise_w=3.0, noise_s=0.05)),
     Setting(
@@ -156,7 +156,13 @@ def session(setting: Setting, seed: int) -> list[Outcome]:
         board, max_time_s=60 * setting.board.period_s, clock=board.clock, sleep=board.sleep
     )
     gauge = Gauge(
-        board, found.period_s, found.period_p99_s, found.quantum_j, board.sleep, observer=board
+        board,
+        found.period_s,
+        found.period_p99_s,
+        found.quantum_j,
+        board.sleep,
+        board,
+        found.edge_period_s,
     )
     operation = KnownLine(board, setting.layers, COUNTS)
     cells = [(operation, cell) for cell in operation.cells()]

@@ -147,6 +147,7 @@ def _line(cells: Sequence[CellMean]) -> Line:
         [cell.variance for cell in cells],
         [cell.degrees for cell in cells],
         [1.0 / cell.weight_variance for cell in cells],
+        min(cell.weight_degrees for cell in cells),
     )
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,7 @@ class CellStatistics:
         degrees: degrees of freedom behind it.
         model: a block's variance as the operation's noise model has it; weights the line.
         blocks: all its blocks.
+        most_degrees: those behind the variances of all the operation's cells together.
     """
 
     k: int
@@ -64,6 +65,7 @@ class CellStatistics:
     degrees: float
     model: float
     blocks: int
+    most_degrees: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def cell_statistics(cell: CellBlocks, scatter: Scatter) -> CellStatistics | None
         degrees=float(degrees),
         model=float(model),
         blocks=cell.costs.size,
+        most_degrees=scatter.degrees,
     )
 
 
@@ -158,6 +161,7 @@ def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
         [cell.variance / cell.blocks for cell in cells],
         [cell.degrees for cell in cells],
         [cell.blocks / cell.model for cell in cells],
+        min(cell.most_degrees for cell in cells),
     )
 
 

@@ -63,6 +63,8 @@ class Gauge:
         period_s: update period of the counter; ``None`` or 0 where it has no steps.
         longest_step_s: the longest that it takes, as far as was seen; ``None``: the period.
         quantum_j: the smallest step of the counter, when known.
+        edge_period_s: what the scatter of its edges goes by, see `profiler.probe.edge_period`;
+            ``None``: the period.
         sleep: waits so many seconds (scripted in tests).
         observer: looks at the conditions of the device beside the windows.
     """
@@ -73,6 +75,7 @@ class Gauge:
     quantum_j: float | None = None
     sleep: Callable[[float], None] = time.sleep
     observer: Observer = field(default_factory=HostObserver)
+    edge_period_s: float | None = None
 
     @property
     def stepped(self) -> bool:
@@ -146,5 +149,6 @@ class Gauge:
 
         From the counter's steps, or from its quantum if that is larger.
         """
-        stepped = edge_standard_error_j(power_w, self.period_s or 0.0)
+        period_s = self.period_s if self.edge_period_s is None else self.edge_period_s
+        stepped = edge_standard_error_j(power_w, period_s or 0.0)
         return max(stepped, edge_standard_error_j(self.quantum_j or 0.0, 1.0))

@@ -114,7 +114,8 @@ class EnergyMonitor:
         try:
             self.probe = probe or probe_meter(self._meter)
             power_w = {rail: self.probe.rail(rail).idle_power_w for rail in self.info.selected}
-            rest = rest_of(self.probe, power_w, IDLE_SHARE * self.probe.duration_s)
+            rest_s = self.probe.idle_s or IDLE_SHARE * self.probe.duration_s
+            rest = rest_of(self.probe, power_w, rest_s)
             self._reader = EdgeReader(self._meter, self.probe, sleep, draw)
             self._accounts = Accounts(self._reader.log, self.info, self.probe, rest)
         except BaseException:

@@ -17,8 +17,8 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.meters.base import EnergyMeter, Reading, energy_between, first_reading
 
-IDLE_SHARE = 0.4
-"""Of the time given: asleep between two reads, for the idle power."""
+SETTLE_SHARE, IDLE_SHARE = 0.15, 0.4
+"""Of the time given: asleep before the first read, and until the second, for the idle power."""
 ENOUGH_UPDATES = 300
 """Steps of the slowest rail after which more would not sharpen the p99."""
 _NJ = 1e-9
@@ -40,17 +40,20 @@ class UpdateStatistics:
             are whole microjoules that cut off a binary fraction of a joule, as powercap's are,
             that fraction. ``None`` where the steps are too few or too fine to tell one from
             chance.
+        edge_period_s: the period of a steady counter whose content would be as uncertain in age,
+            see `edge_period`; what the error of a window's edges goes by.
     """
 
     updates: int
     period_s: float | None
     period_p99_s: float | None
     quantum_j: float | None
+    edge_period_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RailProbe:
-    """One rail, probed; the first four as in `UpdateStatistics`."""
+    """One rail, probed; all but the power at rest as in `UpdateStatistics`."""
 
     rail: str
     updates: int
@@ -58,6 +61,7 @@ class RailProbe:
     period_p99_s: float | None
     quantum_j: float | None
     idle_power_w: float
+    edge_period_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class ProbeResult:
         idle_power_w: of the sum, while this process slept.
         reads: how many reads the figures rest on.
         duration_s: how long probing took.
+        idle_s: how long this process slept for that power.
+        edge_period_s: the largest of any rail, as in `UpdateStatistics`.
         rails: each by itself; a rail that did not step twice has the period that its meter states
             (`MeterInfo.longest_step_s`), or ``None``.
     """
@@ -84,6 +90,8 @@ class ProbeResult:
     reads: int
     duration_s: float
     rails: tuple[RailProbe, ...]
+    idle_s: float = 0.0
+    edge_period_s: float | None = None
 
     def rail(self, name: str) -> RailProbe:
         """The probe of one rail.
@@ -120,7 +128,27 @@ def update_statistics(times_s: Sequence[float], energies_j: Sequence[float]) -> 
     if not periods_s:
         return UpdateStatistics(len(changed_s), None, None, None)
     p99_s = periods_s[math.ceil(0.99 * len(periods_s)) - 1]
-    return UpdateStatistics(len(changed_s), median(periods_s), p99_s, _quantum_j(steps_j))
+    return UpdateStatistics(
+        len(changed_s), median(periods_s), p99_s, _quantum_j(steps_j), edge_period(periods_s, p99_s)
+    )
+
+
+def edge_period(periods_s: Sequence[float], longest_s: float) -> float:
+    """sqrt(12 Var A) of a counter whose steps take *periods_s*, A its content's age when read.
+
+    Read at any moment, a counter shows a state of age A, and long steps are met more often than
+    short ones: E A = E T^2 / (2 E T) and E A^2 = E T^3 / (3 E T). A steady counter has Var A =
+    T^2 / 12, so its own period comes out; one that jitters by a fifth has a tenth more.
+
+    Args:
+        periods_s: of the steps seen.
+        longest_s: steps that seemed longer were stalls of this process, and count as so long.
+    """
+    times_s = [min(period_s, longest_s) for period_s in periods_s]
+    mean_s = sum(times_s) / len(times_s)
+    age_s = sum(t**2 for t in times_s) / len(times_s) / (2 * mean_s)
+    age_s2 = sum(t**3 for t in times_s) / len(times_s) / (3 * mean_s)
+    return math.sqrt(12 * max(age_s2 - age_s**2, 0.0))
 
 
 def probe(
@@ -132,6 +160,9 @@ def probe(
 ) -> ProbeResult:
     """Watch *meter* for at most *max_time_s*: asleep first, then reading without a pause.
 
+    The power at rest is taken after a first rest that is in no figure: a counter still shows, a
+    step and a lag later, what was done before.
+
     Raises:
         InputError: a time that is not positive.
         MeterReadError, CounterFaultError: a read failed.
@@ -139,6 +170,7 @@ def probe(
     if not (math.isfinite(max_time_s) and max_time_s > 0):
         raise InputError(f"probing needs a time above 0, got {max_time_s} s")
     begun_s = clock()
+    sleep(SETTLE_SHARE * max_time_s + meter.info.lag_s)
     asleep = first_reading(meter)
     sleep(IDLE_SHARE * max_time_s)
     awake = meter.read()
@@ -149,7 +181,7 @@ def probe(
         found = update_statistics(*seen[name])
         if found.period_s is None:
             unseen_s = meter.info.longest_step_s
-            found = replace(found, period_s=unseen_s, period_p99_s=unseen_s)
+            found = replace(found, period_s=unseen_s, period_p99_s=unseen_s, edge_period_s=unseen_s)
         idle_j = energy_between(asleep, awake, [name])
         rails.append(
             RailProbe(
@@ -159,6 +191,7 @@ def probe(
                 period_p99_s=found.period_p99_s,
                 quantum_j=found.quantum_j,
                 idle_power_w=idle_j / idle_s if idle_s > 0 else 0.0,
+                edge_period_s=found.edge_period_s,
             )
         )
     return ProbeResult(
@@ -170,6 +203,8 @@ def probe(
         reads=len(latencies_s),
         duration_s=clock() - begun_s,
         rails=tuple(rails),
+        idle_s=idle_s,
+        edge_period_s=_largest([rail.edge_period_s for rail in rails]),
     )
 
 

@@ -252,6 +252,7 @@ def _gauge(meter: EnergyMeter, steps: dict[str, Any], device: str) -> Gauge:
         steps.get("period_p99_s"),
         steps.get("quantum_j"),
         observer=observer_of(meter.info, device),
+        edge_period_s=steps.get("edge_period_s"),
     )
 
 

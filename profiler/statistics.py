@@ -7,7 +7,7 @@ detection capability; Welch (1947) and Satterthwaite (1946) for degrees of freed
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,6 +112,7 @@ def fit_line(
     variance: ArrayLike,
     degrees: ArrayLike,
     weights: ArrayLike | None = None,
+    most_degrees: float = inf,
 ) -> Line:
     """Weighted least squares of cell means on k.
 
@@ -122,6 +123,8 @@ def fit_line(
         degrees: degrees of freedom behind each variance, shape (m,).
         weights: w, positive, shape (m,); by default 1/variance. Weights that do not depend on
             each cell's own few blocks keep the errors honest, see `costmodels.cells`.
+        most_degrees: of freedom in all. Satterthwaite takes the variances for independent;
+            where they rest on a common estimate they have its degrees together, not each.
 
     With w = 1/variance or as given, the estimates are linear in the means, a = sum alpha_j y_j and
     c = sum gamma_j y_j; so Var = sum alpha_j^2 v_j and, after Satterthwaite, the degrees of
@@ -148,8 +151,8 @@ def fit_line(
         c=c,
         se_a=sqrt(float(alpha**2 @ v)),
         se_c=sqrt(float(gamma**2 @ v)),
-        degrees_a=_satterthwaite(alpha**2 * v, nu),
-        degrees_c=_satterthwaite(gamma**2 * v, nu),
+        degrees_a=min(_satterthwaite(alpha**2 * v, nu), most_degrees),
+        degrees_c=min(_satterthwaite(gamma**2 * v, nu), most_degrees),
         lack_of_fit=float(np.sum(w * (y - a - c * x) ** 2)) if testable else None,
         lack_degrees=distinct - 2,
     )

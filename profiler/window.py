@@ -59,7 +59,8 @@ class WindowResult:
             counters' steps, sqrt(sum_r (P_r tau_r)^2 / 6) with P_r the power at the edges, which
             is that at rest where they lie in quiet; the error of the joules taken out for the
             quiet; and what sampling a power adds. ``None`` where the meter was not probed.
-        quiet_s: seconds of quiet after the block whose joules at rest were taken out.
+        quiet_s: seconds around the block, its reads' and the quiet after it, whose joules at rest
+            were taken out.
         systematic: the meter's `systematic_share`: a gain error, +- so much of the energy, that
             is in no standard error and that no repetition averages out; 0 where none is known.
     """
@@ -107,6 +108,7 @@ def meter_window(
     resting: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     draw: Callable[[], float] = random.random,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Window]:
     """Measure the block under ``with``. Windows may lie inside one another.
 
@@ -126,6 +128,8 @@ def meter_window(
         resting: the block itself rests, and the quiet at its end is part of it.
         sleep: waits so many seconds.
         draw: a number from 0 to 1, the part of a step by which a quiet is lengthened.
+        clock: seconds. Where it is the meter's own, the time that its two reads at the edges take
+            is not the block's: it counts as quiet.
 
     Raises:
         InputError: the counter is too slow for the probe to have seen the power at rest, and no
@@ -145,16 +149,43 @@ def meter_window(
     if tail_s:
         fall_quiet()
     with KeptAlive(meter) as kept_alive:
-        start = first_reading(meter)
+        stretch = _Stretch(clock)
+        start = stretch.begin(first_reading(meter))
         yield window
-        done = end = meter.read()
+        done = end = stretch.end(meter)
         if tail_s:
             fall_quiet()
             end = meter.read()
-            done = end if resting else done
     if kept_alive.error is not None:
         raise kept_alive.error
-    window._result = _result(name, meter, (start, done, end), probe, rest)
+    duration_s = end.time_s - start.time_s if resting else stretch.block_s(start, done)
+    window._result = _result(name, meter, (start, end), duration_s, probe, rest)
+
+
+class _Stretch:
+    """How long a block took, its edges' reads left out where meter and clock agree."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._before_s = clock()
+        self._begun_s = self._ended_s = 0.0
+        self._agree = False
+
+    def begin(self, start: Reading) -> Reading:
+        """*start*, just read."""
+        self._begun_s = self._clock()
+        self._agree = self._before_s <= start.time_s <= self._begun_s
+        return start
+
+    def end(self, meter: EnergyMeter) -> Reading:
+        """The reading right after the block."""
+        self._ended_s = self._clock()
+        return meter.read()
+
+    def block_s(self, start: Reading, done: Reading) -> float:
+        """Of the block, or from read to read by a meter that has a clock of its own."""
+        between_s = done.time_s - start.time_s
+        return min(self._ended_s - self._begun_s, between_s) if self._agree else between_s
 
 
 def gauge_of(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
@@ -185,13 +216,14 @@ def quiet_tail_s(gauge: Gauge) -> float:
 def _result(
     name: str,
     meter: EnergyMeter,
-    readings: tuple[Reading, Reading, Reading],
+    readings: tuple[Reading, Reading],
+    duration_s: float,
     probe: ProbeResult | None,
     rest: WindowResult | None,
 ) -> WindowResult:
-    """The result from the readings before the block, after it, and after the quiet."""
-    start, done, end = readings
-    duration_s, quiet_s = done.time_s - start.time_s, end.time_s - done.time_s
+    """The result of *duration_s* between the readings before the block and after the quiet."""
+    start, end = readings
+    quiet_s = end.time_s - start.time_s - duration_s
     rail_energy_j = {rail: energy_between(start, end, [rail]) for rail in meter.info.selected}
     error_j = None
     if probe is not None and quiet_s > 0:
@@ -225,7 +257,8 @@ def power_at_rest(
         power_w = {rail: rest.rail_energy_j[rail] / rest.duration_s for rail in rails}
         return power_w, (rest.standard_error_j or 0.0) / rest.duration_s
     power_w = {rail: probe.rail(rail).idle_power_w for rail in rails}
-    return power_w, edge_error_j(power_w, 1.0, probe) / (IDLE_SHARE * probe.duration_s)
+    idle_s = probe.idle_s or IDLE_SHARE * probe.duration_s
+    return power_w, edge_error_j(power_w, 1.0, probe) / idle_s
 
 
 def edge_error_j(
@@ -233,15 +266,16 @@ def edge_error_j(
 ) -> float:
     """Standard error of a window's energy from its two edges, over rails that step apart.
 
-    sqrt(sum_r (P_r tau_r)^2 / 6), P_r the rail's mean power in the window and tau_r its update
-    period. A rail that never stepped while it was probed adds nothing.
+    sqrt(sum_r (P_r tau_r)^2 / 6), P_r the rail's mean power in the window and tau_r its
+    `profiler.probe.edge_period`. A rail that never stepped while it was probed adds nothing.
 
     Raises:
         InputError: a rail was not probed.
     """
     variance_j2 = 0.0
     for rail, energy_j in rail_energy_j.items():
-        period_s = probe.rail(rail).period_s
+        found = probe.rail(rail)
+        period_s = found.period_s if found.edge_period_s is None else found.edge_period_s
         if period_s is not None and duration_s > 0:
             variance_j2 += edge_standard_error_j(energy_j / duration_s, period_s) ** 2
     return math.sqrt(variance_j2)
