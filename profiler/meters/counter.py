@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from profiler.errors import CounterFaultError, MeterError
 from profiler.meters.base import Reading
 
+MOST_J = 1e12
+"""1 kW for 30 years: a counter that does not wrap and says more is broken."""
+
 
 @dataclass(slots=True)
 class UnwrappedCounter:
@@ -139,6 +142,8 @@ class UnwrappedCounter:
             raise CounterFaultError(
                 f"{self.label} says {raw}, outside its range of 0 to {self.range_units}"
             )
+        if self.range_units is None and raw * self.unit_j > MOST_J:
+            raise CounterFaultError(f"{self.label} says {raw}, more than it can have counted")
 
 
 def read_counters(

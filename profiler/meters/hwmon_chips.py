@@ -20,6 +20,7 @@ from profiler.meters.sysfs_files import (
     read_name,
     unique_names,
 )
+from profiler.sysfs import is_there
 
 SOCKET_COUNTERS = ("amd_energy", "zenergy")
 CPU_POWERS = {"zenpower": ("SVI2_P_Core", "SVI2_P_SoC")}
@@ -91,7 +92,7 @@ def scan(hwmon: Path) -> tuple[ChipRail, ...]:
 def place_of(folder: Path) -> str:
     """Where a chip sits on its bus: the name of its device, or of *folder* where it has none."""
     device = folder / "device"
-    return device.resolve().name if device.exists() else folder.name
+    return device.resolve().name if is_there(device) else folder.name
 
 
 def _rails(folder: Path, chip: str) -> list[ChipRail]:
@@ -123,7 +124,7 @@ def _rails(folder: Path, chip: str) -> list[ChipRail]:
         return rails
     for current in in_order(folder, "curr*_input"):
         voltage = folder / current.name.replace("curr", "in")
-        if voltage.exists():
+        if is_there(voltage):
             files = PowerFiles((current, voltage), _MW2, _IDLE_NOISE_W)
             rails.append(rail(_stem(current), None, files))
     return rails

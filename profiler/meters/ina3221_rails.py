@@ -30,6 +30,7 @@ from profiler.meters.sysfs_files import (
     read_name,
     unique_names,
 )
+from profiler.sysfs import is_there
 
 TOTALS = ("VDD_IN", "POM_5V_IN", "5V_IN")
 """Inputs of a whole module."""
@@ -98,10 +99,10 @@ def _old_layout(folder: Path) -> list[Channel]:
         power = folder / f"in_power{number}_input"
         factors: tuple[Path, ...] = (power,)
         unit_w = _MW
-        if not power.exists():
+        if not is_there(power):
             factors = tuple(folder / f"in_{kind}{number}_input" for kind in ("current", "voltage"))
             unit_w = _MV_MA
-        if not all(factor.exists() for factor in factors):
+        if not all(is_there(factor) for factor in factors):
             continue
         files = PowerFiles(factors, unit_w, _IDLE_NOISE_W)
         channels += _channel(path, f"in{number}", place, files, None)
@@ -115,7 +116,7 @@ def _new_layout(folder: Path) -> list[Channel]:
         factors = folder / f"curr{number}_input", folder / f"in{number}_input"
         if number_or_none(folder / f"in{number}_enable") == 0:
             continue
-        if all(factor.exists() for factor in factors):
+        if all(is_there(factor) for factor in factors):
             files = PowerFiles(factors, _MV_MA, _IDLE_NOISE_W)
             label = folder / f"in{number}_label"
             channels += _channel(label, f"in{number}", place_of(folder), files, refresh_s)

@@ -23,6 +23,7 @@ from profiler.errors import (
     MeterReadError,
 )
 from profiler.meters.base import Rail
+from profiler.sysfs import read_kernel_file
 
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 PERMISSION_COMMAND = "sudo sysctl kernel.perf_event_paranoid=0"
@@ -225,6 +226,9 @@ def _number(path: Path) -> int:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("ascii", "replace").strip()
+        text = read_kernel_file(path)
     except OSError as error:
         raise MeterReadError(f"cannot read {path}: {error.strerror}") from error
+    if not text.endswith(b"\n"):
+        raise CounterFaultError(f"{path} holds {text[:40]!r}, not a whole line")
+    return text.decode("ascii", "replace").strip()

@@ -85,6 +85,8 @@ def parse(text: str) -> dict[str, float]:
         value = float(match["value"])
         if value > (GUARD_CURRENT_A if match["kind"] == "A" else GUARD_VOLTAGE_V):
             raise CounterFaultError(f"{PROGRAM} pmic_read_adc says {line!r}, too much to be true")
+        if match["rail"] in values[match["kind"]]:
+            raise CounterFaultError(f"{PROGRAM} pmic_read_adc says {match['rail']} twice")
         values[match["kind"]][match["rail"]] = value
     missing = values["A"].keys() - values["V"].keys()
     if missing or not values["A"]:

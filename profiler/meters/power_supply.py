@@ -15,10 +15,14 @@ from profiler.meters.sysfs_files import (
     read_name,
     read_number,
 )
+from profiler.sysfs import is_there
 
 UNPLUG = "unplug the charger"
 _UJ_OF_UWH = 3600  # 1 uWh = 3.6 mJ
 _UW, _UA_UV = 1e-6, 1e-12
+_MOST = 10**11  # uWh or uAh: a car's
+_LEAST_UV, _MOST_UV = 500_000, 1_000_000_000
+_SWING = 1.5  # a cell sags by a third from full to flat, and never between two looks
 _START_UJ = 10**15  # room for a counter that falls below its first state
 
 
@@ -57,7 +61,7 @@ class Battery:
         return (read_name(self.path / "status") or "Unknown").replace("_", " ")
 
     def _has(self, name: str) -> bool:
-        return (self.path / name).exists()
+        return is_there(self.path / name)
 
 
 @dataclass(slots=True)
@@ -83,18 +87,29 @@ class SpentEnergy:
         by_energy = self.battery._has("energy_now")
         left = _positive(path / ("energy_now" if by_energy else "charge_now"))
         microvolts = 1_000_000 if by_energy else _positive(path / "voltage_now")
+        last, last_microvolts = self._last or (left, microvolts)
+        if not (_LEAST_UV <= microvolts <= _MOST_UV and _near(microvolts, last_microvolts)):
+            raise CounterFaultError(
+                f"{path / 'voltage_now'} went from {last_microvolts} to {microvolts} uV, which no "
+                "battery does; open the meter again"
+            )
         if self._last is not None:
-            last, last_microvolts = self._last
             mean_v = (microvolts + last_microvolts) / 2e6
             self._spent_uj += (last - left) * mean_v * _UJ_OF_UWH
         self._last = left, microvolts
         return round(self._spent_uj)
 
 
+def _near(microvolts: int, last_microvolts: int) -> bool:
+    return microvolts < _SWING * last_microvolts and last_microvolts < _SWING * microvolts
+
+
 def _positive(path: Path) -> int:
     value = read_number(path)
     if value < 0:
         raise CounterFaultError(f"{path} says {value}; a battery does not hold less than nothing")
+    if value > _MOST:
+        raise CounterFaultError(f"{path} says {value}, more than any battery holds")
     return value
 
 
@@ -120,8 +135,12 @@ def fed_from_outside(supplies: Path, own: Sequence[Battery]) -> str | None:
     """
     for folder in in_order(supplies, "*"):
         kind = read_name(folder / "type")
-        online = number_or_none(folder / "online") or 0  # 2: at a voltage that was agreed on
-        if kind in ("Mains", "USB", "Wireless") and online > 0:
+        if kind not in ("Mains", "USB", "Wireless") or not is_there(folder / "online"):
+            continue
+        online = number_or_none(folder / "online")  # 2: at a voltage that was agreed on
+        if online is None:
+            return f"{folder.name} does not say whether power comes from outside"
+        if online > 0:
             return f"{folder.name} says that power comes from outside"
     states = {battery.name: battery.status() for battery in own}
     for name, state in states.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from profiler.meters.base import Rail
 from profiler.meters.processor import elsewhere
+from profiler.sysfs import is_there, read_kernel_file
 
 _PACKAGE = re.compile(r"package-\d+(?:-die-\d+)?")
 _ZONE = re.compile(r"^intel-rapl(?P<mmio>-mmio)?:(?P<top>\d+)(?::(?P<sub>\d+))?$")
@@ -47,7 +48,7 @@ def scan(powercap: Path) -> tuple[Zone, ...]:
     for pattern in ("intel-rapl*:*/intel-rapl*:*", "intel-rapl*:*"):
         for folder in powercap.glob(pattern):
             match = _ZONE.match(folder.name)
-            if match and (folder / "energy_uj").exists():
+            if match and is_there(folder / "energy_uj"):
                 top, sub = int(match["top"]), int(match["sub"] or -1)
                 found[bool(match["mmio"]), top, sub] = folder
     zones: dict[tuple[bool, int, int], Zone] = {}
@@ -155,7 +156,7 @@ def _without_overlaps(zones: Iterable[Zone]) -> Iterator[Zone]:
 
 def _stands_at_zero(zone: Zone) -> bool:
     try:
-        text = zone.energy_path.read_bytes().strip()
+        text = read_kernel_file(zone.energy_path).strip()
     except OSError:
         return False
     return text != b"" and text.strip(b"0") == b""
@@ -163,7 +164,7 @@ def _stands_at_zero(zone: Zone) -> bool:
 
 def _name(folder: Path) -> str:
     try:
-        return (folder / "name").read_text().strip() or folder.name
+        return read_kernel_file(folder / "name").decode().strip() or folder.name
     except (OSError, UnicodeDecodeError):
         return folder.name
 
@@ -182,7 +183,7 @@ def _same_counter(zone: Zone, other: Zone) -> bool:
     try:
         # One counter may step between the two reads, so a difference is looked at again.
         for _ in range(_ATTEMPTS):
-            one, two = (each.energy_path.read_bytes().strip() for each in (zone, other))
+            one, two = (read_kernel_file(each.energy_path).strip() for each in (zone, other))
             if one == two:
                 return one.strip(b"0") != b""
     except OSError:

@@ -12,6 +12,7 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from profiler.errors import (
     MeterReadError,
 )
 from profiler.meters.powercap import Zone
+from profiler.meters.rapl import counter_of
 
 PROCESSORS, GPUS = "pyJoules.device.rapl_device", "pyJoules.device.nvidia_device"
 _RAPL_ONLY = "use --meter rapl"
@@ -48,7 +50,8 @@ def processor_devices(
             if zone is not None:
                 device = module.RaplDevice()
                 device.configure([domain])
-                found[zone.rail.name] = (zone, _reader(device, str(zone.energy_path)))
+                read_uj = _reader(device, str(zone.energy_path))
+                found[zone.rail.name] = (zone, partial(_checked, zone, read_uj))
     return found
 
 
@@ -110,6 +113,23 @@ def _zone_of(number: int, domain: str, zones: tuple[Zone, ...]) -> Zone | None:
         ):
             return zone
     return None
+
+
+def _checked(zone: Zone, read_uj: Callable[[], int]) -> int:
+    """What pyJoules reads between two looks at the file, which must be plain counts around it.
+
+    pyJoules takes any text for which ``float`` finds a value: ``1e6``, half a number, other
+    scripts' digits.
+    """
+    before_uj = counter_of(zone)
+    value_uj = read_uj()
+    after_uj = counter_of(zone)
+    if before_uj <= after_uj and not before_uj <= value_uj <= after_uj:
+        raise CounterFaultError(
+            f"pyJoules reads {value_uj} from {zone.energy_path}, which goes from {before_uj} to "
+            f"{after_uj}; {_RAPL_ONLY}"
+        )
+    return value_uj
 
 
 def _reader(device: Any, label: str) -> Callable[[], int]:

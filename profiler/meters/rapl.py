@@ -147,7 +147,7 @@ def _powercap() -> Path:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError as error:
         raise MeterPermissionError(
             f"only root may read {path}; {permission_command(path.parent.parent)} "
@@ -174,20 +174,24 @@ def range_of(zone: Zone) -> int:
     Raises:
         MeterPermissionError, MeterReadError, CounterFaultError: as `RaplMeter`.
     """
-    handle = _open(zone.range_path)
-    try:
-        return _read(handle, str(zone.range_path))
-    finally:
-        os.close(handle)
+    return _read_once(zone.range_path)
 
 
-def check_readable(zone: Zone) -> None:
-    """Whether the counter of *zone* can be opened.
+def counter_of(zone: Zone) -> int:
+    """The microjoules that the counter of *zone* shows, its file opened for this once.
 
     Raises:
-        MeterPermissionError, MeterReadError: it cannot.
+        MeterPermissionError, MeterReadError, CounterFaultError: as `RaplMeter`.
     """
-    os.close(_open(zone.energy_path))
+    return _read_once(zone.energy_path)
+
+
+def _read_once(path: Path) -> int:
+    handle = _open(path)
+    try:
+        return _read(handle, str(path))
+    finally:
+        os.close(handle)
 
 
 def _close(handles: list[int]) -> None:
@@ -203,6 +207,9 @@ def _read(handle: int, path: str) -> int:
             f"reading {path} failed: {error.strerror}; run: cwmp devices"
         ) from error
     digits = text.strip()
-    if not digits.isdigit() or len(digits) > _DIGITS or len(text) == _LONGEST_TEXT:
-        raise CounterFaultError(f"{path} holds {text!r}, not a count of microjoules")
+    # The kernel ends its lines: a text without a line feed was cut off.
+    if not (digits.isdigit() and len(digits) <= _DIGITS and text.endswith(b"\n")):
+        raise CounterFaultError(
+            f"{path} holds {text!r}, not a count of microjoules and a line feed"
+        )
     return int(digits)

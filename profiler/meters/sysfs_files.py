@@ -6,7 +6,6 @@ and one that is gone is noticed.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from math import prod
 from pathlib import Path
 
 from profiler.errors import CounterFaultError, MeterPermissionError, MeterReadError
-from profiler.sysfs import sysfs_root
+from profiler.sysfs import read_kernel_file, sysfs_root
 
 GUARD_POWER_W = 10_000.0
 """More than any rail of a machine carries."""
 _DIGITS = 20  # of 2**64
-_NUMBER = re.compile(rb"-?\d{1,20}")
+_NUMBER = re.compile(rb"-?\d{1,20}\s*\n")  # the kernel ends its lines: without, it is cut off
 
 
 def read_number(path: Path) -> int:
@@ -32,11 +31,7 @@ def read_number(path: Path) -> int:
         CounterFaultError: it holds anything else.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            text = os.read(handle, _DIGITS + 3).strip()
-        finally:
-            os.close(handle)
+        text = read_kernel_file(path, _DIGITS + 3)
     except PermissionError as error:
         raise MeterPermissionError(
             f"this user may not read {path}; sudo chmod o+r {path}, or run as root"
@@ -44,7 +39,7 @@ def read_number(path: Path) -> int:
     except OSError as error:
         raise MeterReadError(f"reading {path} failed: {error.strerror}") from error
     if not _NUMBER.fullmatch(text):
-        raise CounterFaultError(f"{path} holds {text[:40]!r}, not a whole number")
+        raise CounterFaultError(f"{path} holds {text!r}, not a whole number and a line feed")
     return int(text)
 
 
@@ -62,7 +57,7 @@ def read_name(path: Path) -> str | None:
     Blanks and commas become ``_``: names are joined by commas on the command line.
     """
     try:
-        text = path.read_text(errors="replace").replace("\0", " ").strip()
+        text = read_kernel_file(path).decode(errors="replace").replace("\0", " ").strip()
     except OSError:
         return None
     return re.sub(r"[\s,]+", "_", text) or None
@@ -71,10 +66,10 @@ def read_name(path: Path) -> str | None:
 def board_model() -> str | None:
     """The board as its device tree names it, or ``None`` on machines without one."""
     try:
-        text = (sysfs_root() / "firmware/devicetree/base/model").read_text(errors="replace")
+        shown = read_kernel_file(sysfs_root() / "firmware/devicetree/base/model")
     except OSError:
         return None
-    return " ".join(text.replace("\0", " ").split()) or None
+    return " ".join(shown.decode(errors="replace").replace("\0", " ").split()) or None
 
 
 def in_order(folder: Path, pattern: str) -> list[Path]:

@@ -43,9 +43,9 @@ def test_charge_is_weighed_with_the_voltage_at_the_time(board_tree: BoardTree) -
     before = int((folder / "charge_now").read_text())
     start = meter.read()
     board_tree.put(folder / "charge_now", f"{before - 1000}\n")
-    board_tree.put(folder / "voltage_now", "3000000\n")
+    board_tree.put(folder / "voltage_now", "4000000\n")
     joules = energy_between(start, meter.read(), ["BAT0"])
-    assert joules == pytest.approx(1000e-6 * 3600 * (5.0 + 3.0) / 2)
+    assert joules == pytest.approx(1000e-6 * 3600 * (5.0 + 4.0) / 2)
     meter.close()
 
 

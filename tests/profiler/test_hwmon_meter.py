@@ -235,7 +235,7 @@ def test_a_counter_s_fault_is_said_and_never_joules(
     if text is None:
         board_tree.vanish(folder / "energy1_input")
     else:
-        board_tree.put(folder / "energy1_input", text)
+        board_tree.put(folder / "energy1_input", f"{text}\n")
     with pytest.raises((CounterFaultError, MeterReadError), match=f"energy1_input.*{error}"):
         meter.read()
     meter.close()

@@ -22,7 +22,7 @@ from profiler.meters.sysfs_files import (
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("17\n", 17), ("-8\n", -8), ("007", 7), (f"{2**64 - 1}\n", 2**64 - 1)]
+    ("text", "number"), [("17\n", 17), ("-8\n", -8), ("007\n", 7), (f"{2**64 - 1}\n", 2**64 - 1)]
 )
 def test_reads_whole_numbers(tmp_path: Path, text: str, number: int) -> None:
     path = tmp_path / "power1_input"
@@ -35,10 +35,18 @@ def test_reads_whole_numbers(tmp_path: Path, text: str, number: int) -> None:
 )
 def test_anything_else_is_a_fault_that_names_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "power1_input"
-    path.write_text(text)
+    path.write_text(f"{text}\n")
     with pytest.raises(CounterFaultError, match=r"power1_input.*not a whole number"):
         read_number(path)
     assert number_or_none(path) is None
+
+
+@pytest.mark.parametrize("text", ["", "17", "17 "])
+def test_a_line_that_was_cut_off_is_a_fault(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "power1_input"
+    path.write_text(text)
+    with pytest.raises(CounterFaultError, match="and a line feed"):
+        read_number(path)
 
 
 def test_what_is_gone_or_dead_is_said(tmp_path: Path) -> None:
@@ -99,8 +107,8 @@ def test_power_is_current_times_voltage(
     tmp_path: Path, milliamps: int, millivolts: int, watts: float
 ) -> None:
     current, voltage = tmp_path / "curr1_input", tmp_path / "in1_input"
-    current.write_text(str(milliamps))
-    voltage.write_text(str(millivolts))
+    current.write_text(f"{milliamps}\n")
+    voltage.write_text(f"{millivolts}\n")
     files = PowerFiles((current, voltage), 1e-6, least_w=-1.0)
     sensor = FilesSensor({"VDD_IN": files})
     assert sensor.watts() == {"VDD_IN": pytest.approx(watts)}
@@ -111,6 +119,6 @@ def test_a_power_that_no_rail_carries_is_a_fault(
     tmp_path: Path, microwatts: int, unsigned: bool
 ) -> None:
     path = tmp_path / "power1_input"
-    path.write_text(str(microwatts))
+    path.write_text(f"{microwatts}\n")
     with pytest.raises(CounterFaultError, match=r"power1_input says .* which no rail carries"):
         PowerFiles((path,), 1e-6, unsigned=unsigned).watts()

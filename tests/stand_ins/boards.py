@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class BoardTree:
         self.now_s = 0.0
         self.loads: dict[str, Load] = {}
         self._shown: dict[Path, Shown] = {}
+        self._held: set[Path] = set()
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
 
@@ -192,8 +193,10 @@ class BoardTree:
             for load in self.loads.values():
                 load.advance(seconds)
             self.now_s += seconds
-            for shown in self._shown.values():
-                shown.write(self.now_s)
+            for path, shown in self._shown.items():
+                if path not in self._held:
+                    with suppress(FileNotFoundError, PermissionError):  # its folder is spoilt
+                        shown.write(self.now_s)
 
     @contextmanager
     def ticking(self, period_s: float = 2e-3) -> Iterator[None]:
@@ -214,6 +217,15 @@ class BoardTree:
         finally:
             stop.set()
             thread.join()
+
+    def true_text(self, path: Path) -> bytes:
+        """What a sound driver would show in *path* now."""
+        return b"%d\n" % self._shown[path].number()
+
+    def hold(self, path: Path, held: bool) -> None:
+        """Leave *path* as it is, whatever its rail does, until it is *held* no more."""
+        with self._lock:
+            (self._held.add if held else self._held.discard)(path)
 
     def put(self, path: Path, text: str) -> None:
         """Make *path* hold *text* from now on, whatever its rail does."""
