@@ -16,7 +16,7 @@ from profiler.console import run
 from profiler.progress import ProgressBar
 from profiler.trace import Trace
 
-TINY = demo.Scale(profile_s=6.0, densities=(0.05, 0.5), rounds=1, seeds=1, budgets=1)
+TINY = demo.Scale(profile_s=9.0, densities=(0.05, 0.5), rounds=1, seeds=1, budgets=1)
 
 
 @pytest.fixture(autouse=True)

@@ -75,9 +75,19 @@ def test_a_stall_of_this_process_is_not_taken_for_a_step_of_the_counter(period_s
 
 
 @pytest.mark.parametrize("period_s", [None, 0.0, 1e-4])
-def test_a_counter_without_slow_steps_needs_no_tail(period_s):
-    gauge = _gauge(period_s, lag_s=1.0)
+def test_a_counter_without_slow_steps_needs_no_tail_but_for_its_lag(period_s):
+    gauge = _gauge(period_s)
     assert gauge.tail_s == gauge.extra_tail_s(np.random.default_rng(0)) == 0.0
+    late = _gauge(period_s, lag_s=1.0)
+    assert late.tail_s == pytest.approx(1.0, abs=2 * (period_s or 0.0))
+    assert late.extra_tail_s(np.random.default_rng(0)) <= (period_s or 0.0)
+
+
+def test_edges_scatter_by_how_old_a_counters_content_may_be():
+    jittered = replace(_gauge(1e-3), edge_period_s=1.2e-3)
+    assert jittered.edge_j(30.0) == pytest.approx(1.2 * _gauge(1e-3).edge_j(30.0))
+    assert replace(_gauge(1e-3), edge_period_s=0.0).edge_j(30.0) == 0.0
+    assert jittered.tail_s == _gauge(1e-3).tail_s
 
 
 def test_the_extra_tail_is_any_part_of_a_step():
