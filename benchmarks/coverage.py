@@ -10,9 +10,10 @@ negative ones included, and whether anything printed is negative or a bare 0.
 A block's true cost is the nominal length of a call times the power at its time: what is drawn at
 rest, with its drift, its noise where that is as slow as a session, and the other load's mean, plus
 what work adds. The truth of a run is what its own weighted lines make of the true costs: a session
-tells what a call cost while it ran, not what the machine will draw at rest tomorrow. Noise that
-changes about as fast as blocks follow each other is the hard case between the two, and shown apart:
-there the intervals of the long-run mean are too narrow.
+tells what a call cost while it ran, not what the machine will draw at rest tomorrow. Hard cases are
+shown apart: noise that changes about as fast as blocks follow each other, where intervals of the
+long-run mean are too narrow, and noise as slow as a session, whose blocks see so much of it that
+intervals of its mean are a little too wide.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ SETTINGS = (
     Setting("rapl, four layers, short pilot", RAPL, FOUR_LAYERS),
     Setting("rapl, slope below detection", RAPL, FAINT),
     Setting("rapl, AR(1) noise, 3 W over 10 ms", replace(RAPL, noise_w=3.0, noise_s=0.01)),
-    Setting("rapl, AR(1) noise, 2 W over 2 s", replace(RAPL, noise_w=2.0, noise_s=2.0)),
     Setting("rapl, warm-up drift of 20 %", replace(RAPL, drift=0.2, noise_w=1.0, noise_s=0.01)),
     Setting(
         "rapl, other load, 10 W for 2 of 20 ms",
@@ -89,6 +89,7 @@ SETTINGS = (
             **NVML,
         ),
     ),
+    Setting("hard: AR(1) noise as slow as sessions", replace(RAPL, noise_w=2.0, noise_s=2.0)),
     Setting("hard: AR(1) noise as slow as blocks", replace(RAPL, noise_w=3.0, noise_s=0.05)),
     Setting(
         "hard: other load in bursts as long",
