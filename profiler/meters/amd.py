@@ -201,7 +201,7 @@ def _channel(smi: Any, gpu: AmdGpu) -> Channel:
     def energy_units() -> int:
         try:
             raw, unit_j = read_energy(smi, gpu.handle)
-        except smi.AmdSmiException as error:
+        except (smi.AmdSmiException, MeterReadError) as error:
             raise _failed(gpu, "energy", error) from error
         if unit_j != gpu.unit_j:
             raise CounterFaultError(

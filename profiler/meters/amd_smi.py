@@ -67,8 +67,8 @@ def read_energy(smi: Any, handle: Any) -> tuple[int, float]:
     answer = smi.amdsmi_get_energy_count(handle)
     raw = _first(answer, _ENERGY_KEYS)
     resolution_uj = _first(answer, ("counter_resolution",))
-    if raw is None or raw != int(raw) or not resolution_uj:
-        raise MeterReadError(f"the energy counter answers {dict(answer)!r}")
+    if raw is None or not float(raw).is_integer() or not resolution_uj:
+        raise MeterReadError(f"the energy counter answers {answer!r:.200}")
     return int(raw), resolution_uj * _UJ
 
 
@@ -107,7 +107,9 @@ def _ask(smi: Any, function: Any, handle: Any) -> Any:
 
 
 def _first(answer: Mapping[str, Any], keys: Sequence[str]) -> float | None:
-    """The first of *keys* that holds a number."""
+    """The first of *keys* that holds a number; some releases answer with a text instead."""
+    if not isinstance(answer, Mapping):
+        return None
     for key in keys:
         value = answer.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):

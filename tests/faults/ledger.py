@@ -1,8 +1,8 @@
 """What was injected, and what came of it: the one oracle of all faults.
 
 A fault has two outcomes that are allowed. *Detected*: each read that it spoils raises one of our
-errors, in one line, and no two readings with as many losses span it. *Harmless*: nothing raised, and
-every difference of readings is the joules that were spent. Anything else fails the test.
+errors, in one line, and no two readings with as many losses span it. *Harmless*: nothing raised,
+and every difference of readings is the joules that were spent. Anything else fails the test.
 """
 
 from __future__ import annotations

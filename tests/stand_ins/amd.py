@@ -17,7 +17,7 @@ class FakeAmdGpu:
     name: str = "Stand-in Instinct"
     power_w: float | str = 300.0
     counted_w: float = 300.0
-    counter: int = 1_000_000
+    counter: object = 1_000_000
     resolution_uj: float = 15.259
     energy: int = 0
     power: int = 0

@@ -100,7 +100,10 @@ def amdsmi_get_energy_count(handle: _Handle) -> dict[str, Any]:
     gpu = _gpu(handle)
     _check(gpu["energy"])
     drawn_uj = gpu["counted_w"] * (time.perf_counter() - _open["since_s"]) * 1e6
-    units = int(gpu["counter"] + drawn_uj / gpu["resolution_uj"]) % 2**64
+    units = gpu["counter"]
+    if isinstance(units, int):  # else something that is no count
+        unit_uj = gpu["resolution_uj"] if 0 < gpu["resolution_uj"] < 1e9 else 15.259
+        units = int(units + drawn_uj / unit_uj) % 2**64
     return {
         gpu["energy_key"]: units,
         "counter_resolution": gpu["resolution_uj"],
