@@ -7,7 +7,8 @@ that of the operation's other cells, and cells are weighted by the noise model b
 knows their calls and seconds but not their joules (`profiler.scatter`).
 
 Blocks in which the host slept, was throttled or changed its clock (`UNSOUND`) enter no estimate;
-`unsound_blocks` counts them.
+`unsound_blocks` counts them. Where costs follow the device's temperature they are adjusted to its
+mean (`thermal_slopes`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from profiler import design
 from profiler.conditions import UNSOUND as UNSOUND
 from profiler.errors import FileFormatError, InputError
 from profiler.scatter import Scatter
+from profiler.wander import ThermalSlope, thermal_slope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,12 +105,40 @@ def _unsound(trace: Trace) -> NDArray[np.bool_]:
 
 def _of_operation(operation: str, rows: pd.DataFrame) -> list[CellMean]:
     """The cells of one operation, which share a noise model."""
-    tables = [table for _, table in rows.groupby(_KEYS, sort=False, dropna=False)]
+    slope = _thermal_slope(rows)
+    if slope is not None:
+        call_s = rows["duration_s"] / rows["repetitions"]
+        warmer_k = rows["temperature_c"] - slope.mean_c
+        costs = rows["cost_j_per_call"] - slope.watts_per_k * call_s * warmer_k
+        rows = rows.assign(cost_j_per_call=costs)
+    tables = _tables(rows)
     found = [_blocks_of(table) for table in tables]
-    scatter = design.scatter_of(found)
-    if scatter is None:
-        scatter = _instrument_alone(operation, found)
+    scatter = design.scatter_of(found) or _instrument_alone(operation, found)
     return [_cell_mean(table, blocks, scatter) for table, blocks in zip(tables, found, strict=True)]
+
+
+def thermal_slopes(trace: Trace) -> dict[str, ThermalSlope]:
+    """Operation -> how its costs followed the temperature, and what they are adjusted to.
+
+    Operations whose costs did not, or not visibly, are left out.
+    """
+    blocks = trace.blocks[~_unsound(trace)]
+    slopes = {str(name): _thermal_slope(rows) for name, rows in blocks.groupby("operation")}
+    return {name: slope for name, slope in slopes.items() if slope is not None}
+
+
+def _tables(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    return [table for _, table in rows.groupby(_KEYS, sort=False, dropna=False)]
+
+
+def _thermal_slope(rows: pd.DataFrame) -> ThermalSlope | None:
+    cell = rows.groupby(_KEYS, sort=False, dropna=False).ngroup()
+    costs = rows["cost_j_per_call"]
+    call_s = (rows["duration_s"] / rows["repetitions"]).groupby(cell).transform("mean")
+    scale = costs.groupby(cell).transform("std")
+    known = (scale > 0).to_numpy()
+    columns = (costs, cell, call_s, rows["temperature_c"], scale)
+    return thermal_slope(*(column.to_numpy()[known] for column in columns))
 
 
 def _blocks_of(rows: pd.DataFrame) -> design.CellBlocks:

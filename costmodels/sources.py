@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from costmodels.cells import UNSOUND, unsound_blocks
+from costmodels.cells import UNSOUND, thermal_slopes, unsound_blocks
 from costmodels.costfile import CostFile, Origin
 from profiler.errors import InputError
 
@@ -25,7 +25,13 @@ def assumptions_of(trace: Trace) -> tuple[str, ...]:
         causes = " or ".join(sorted(UNSOUND))
         count = f"{unsound} of {len(trace.blocks)}"
         remarks.append(f"profiling: blocks flagged {causes} are left out, {count}")
-    return tuple(dict.fromkeys((*meta.assumptions, *scope, *remarks)))
+    for operation, slope in thermal_slopes(trace).items():
+        remarks.append(
+            f"profiling: {operation} cost {slope.watts_per_k:+.2g} W a kelvin, standard error "
+            f"{slope.standard_error:.1g}; adjusted to {slope.mean_c:.0f} C"
+        )
+    gain = (f"systematic: +- {100 * term.relative:.2g} %, {term.cause}" for term in meta.systematic)
+    return tuple(dict.fromkeys((*meta.assumptions, *scope, *gain, *remarks)))
 
 
 def trace_hash(trace: Trace) -> str:

@@ -60,7 +60,7 @@ class Attempts:
                 self._drop(str(error) if disturbed else type(error).__name__)
             finally:
                 workload.close()
-            if THROTTLED in str(lost[-1]):
+            if isinstance(lost[-1], DisturbedError) and str(lost[-1]) == THROTTLED:
                 self._sleep(_COOLING_S * 2.0 ** len(lost))
         raise MeterReadError(
             f"{len(lost)} blocks in a row were lost: {lost[-1]}; {self._kept}"

@@ -30,6 +30,7 @@ from profiler.journal import Journal, Kind, Measured
 from profiler.pace import Pace, how_to_fit
 from profiler.progress import Report, Stage, Standing
 from profiler.records import BlockRecord, SizingRecord, record_from
+from profiler.wander import correlation_remark
 from profiler.workloads import Cell, Operation, Workload
 
 _MARGIN, _SLACK = 0.97, 1.1
@@ -316,6 +317,12 @@ class Session:
 
     def _end(self) -> None:
         """Say in the journal that this is all: what a trace made of it cannot find by itself."""
+        sound = [record for record in self.blocks if not record.flags]
+        remark = correlation_remark(
+            [record.cost_j_per_call for record in sound], [record.cell for record in sound]
+        )
+        if remark is not None:
+            self._remark(remark)
         flags = [[position, flag] for position, flag in self.cell_flags.items()]
         limit_s = self.settings.max_time_s
         self._write("end", {"flags": flags, "remarks": self.remarks, "max_time_s": limit_s})

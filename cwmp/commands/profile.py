@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,6 +261,7 @@ def _print(trace: Trace, output: Path, *, as_json: bool) -> None:
                 for name in ("model", "device", "meter", "origin", "dropped", "implementations")
             },
             **{name: list(getattr(meta, name)) for name in ("assumptions", "scope", "remarks")},
+            "systematic": [asdict(term) for term in meta.systematic],
             "blocks": count,
             "costs": [row.as_json() for row in rows],
         }
@@ -272,6 +274,10 @@ def _print(trace: Trace, output: Path, *, as_json: bool) -> None:
         f"origin: {meta.origin}; meter: {meta.meter} ({meta.device}); {count} blocks",
         *(f"assumed: {sentence}" for sentence in meta.assumptions),
         *(f"scope: {sentence}" for sentence in meta.scope),
+        *(
+            f"beside the intervals: +- {100 * term.relative:.2g} %, {term.cause}"
+            for term in meta.systematic
+        ),
         *([f"{shared} layers share the cells of one of equal signature"] if shared else []),
         *(f"dropped: {number} blocks, {cause}" for cause, number in meta.dropped.items()),
         *meta.remarks,
