@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from profiler.conditions import FREQUENCY_SHIFT, SUSPEND_GAP, THROTTLED
+from profiler.conditions import UNSOUND
 from profiler.contrasts import Side
 from profiler.design import CellBlocks, CellStatistics, cell_statistics, fit_cells, scatter_of
 
 if TYPE_CHECKING:
     from profiler.trace import Trace
 
-_UNSOUND = frozenset({SUSPEND_GAP, FREQUENCY_SHIFT, THROTTLED})
 _KEYS = ("operation", "layer", "pattern", "k")
 _SIGNATURE = ("shape", "dtype", "parameters")
 _FIGURES = ("stage", "repetitions", "duration_s", "cost_j_per_call", "standard_error_j_per_call")
@@ -65,7 +64,7 @@ def cells_of(trace: Trace) -> dict[CellKey, CellEstimate]:
     for row, (operation, layer, pattern, k, flags) in enumerate(
         zip(*(columns[name].tolist() for name in (*_KEYS, "flags")), strict=True)
     ):
-        if _UNSOUND.isdisjoint(flags.split(",")):
+        if UNSOUND.isdisjoint(flags.split(",")):
             rows.setdefault((operation, layer, pattern, int(k)), []).append(row)
     found: dict[CellKey, CellEstimate] = {}
     for operation in dict.fromkeys(key[0] for key in rows):
