@@ -2,7 +2,8 @@
 
 ``TRACE.journal`` is JSON lines: a header, then one line per sizing, plan, dropped read and
 block, each flushed to the disk before the next block begins, and one for a session's end. A line
-torn by a crash is dropped when the journal is opened again; every whole line counts.
+torn by a crash is dropped when the journal is opened again; every whole line counts. Each line ends
+with the CRC-32 of what stands before it, so that a bit that flipped on the disk is no measurement.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +22,10 @@ from profiler.errors import FileFormatError, InputFileError, OutputError, Output
 from profiler.files import read_bytes
 
 SCHEMA = "cwmp.journal"
-VERSION = 1
+VERSION = 2
 Kind = Literal["sizing", "plan", "dropped", "block", "end"]
 _KINDS = get_args(Kind)
+_SEAL = b',"crc":"'
 _NUMBERED = {"sizing": "cell", "block": "block"}
 
 
@@ -126,13 +129,30 @@ class Journal:
             self._handle = -1
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        line = sealed(record)
         try:
             while line:
                 line = line[os.write(self._handle, line) :]
             os.fsync(self._handle)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """*record* as a line of a journal, its checksum at the end."""
+    text = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()[:-1]
+    return b'%s%s%08x"}\n' % (text, _SEAL, zlib.crc32(text))
+
+
+def _opened(line: bytes) -> dict[str, Any]:
+    """The record in *line*. Raises ``ValueError`` where it is damaged."""
+    text, seal, check = line.rpartition(_SEAL)
+    if not seal:
+        raise ValueError("it has no checksum")
+    if check != b'%08x"}' % zlib.crc32(text):
+        raise ValueError("its checksum is another")
+    record: dict[str, Any] = json.loads(text + b"}")
+    return record
 
 
 def refuse_unfinished(path: Path, *, force: bool) -> None:
@@ -173,23 +193,36 @@ def _read(path: Path) -> tuple[Measured, int]:
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
+            record = _opened(line)
         except ValueError as error:
             if number and number == len(lines) - 1:
                 whole_bytes -= len(line) + 1
                 break
+            if number == 0:
+                _check_schema(path, _plain(line))
             raise FileFormatError(f"{path}, line {number + 1} is damaged: {error}") from error
         records.append(record)
-    if not records or records[0].get("schema") != SCHEMA:
+    _check_schema(path, records[0] if records else {})
+    return _sort(path, records), whole_bytes
+
+
+def _plain(line: bytes) -> dict[str, Any]:
+    """What *line* says, its checksum unseen: journals of version 1 had none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _check_schema(path: Path, first: Mapping[str, Any]) -> None:
+    if first.get("schema") != SCHEMA:
         raise FileFormatError(f"{path} is not a journal; give --force to begin again")
-    if records[0].get("version") != VERSION:
+    if first.get("version") != VERSION:
         raise FileFormatError(
-            f"{path} has journal version {records[0].get('version')!r}; this release reads "
+            f"{path} has journal version {first.get('version')!r}; this release reads "
             f"version {VERSION}: finish it with the release that wrote it"
         )
-    return _sort(path, records), whole_bytes
 
 
 def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:

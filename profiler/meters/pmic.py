@@ -36,7 +36,8 @@ SCOPE = (
     f"each sample runs {PROGRAM}, {1 / PERIOD_S:g} times a second: its own joules are among these",
 )
 _LINE = re.compile(
-    r"(?P<rail>\w+)_(?P<kind>[AV]) (?:current|volt)\(\d+\)=(?P<value>\d+\.\d+)(?P=kind)"
+    r"(?P<rail>\w+)_(?P<kind>[AV]) (?:current|volt)\(\d+\)=(?P<value>\d+\.\d+)(?P=kind)",
+    re.ASCII,
 )
 _DOMAINS = {"VDD_CORE": "core", "DDR_VDD2": "dram", "DDR_VDDQ": "dram"}
 

@@ -43,7 +43,7 @@ def processor_devices(
         MeterNotFoundError: pyJoules is not installed, or sees nothing.
         MeterReadError: it failed while looking.
     """
-    found = {}
+    found: dict[str, tuple[Zone, Callable[[], int]]] = {}
     with _looking_at(powercap / "intel-rapl") as module:
         for domain in module.RaplDevice.available_domains():
             zone = _zone_of(domain.socket, domain.get_domain_name(), zones)

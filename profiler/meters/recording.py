@@ -33,6 +33,7 @@ from profiler.meters.base import (
 SCHEMA, VERSION = "cwmp.recording", 1
 _ORIGINS: tuple[Origin, ...] = ("measured", "modelled", "assumed")
 _COVERS: tuple[Covers, ...] = ("cpu", "gpu")
+_SHOWN = 100
 _UNRECORDED = "the error of sampling a power was not recorded, and is in no interval"
 
 
@@ -171,6 +172,8 @@ def load_recording(path: Path) -> Recording:
     try:
         first, _, rest = read_bytes(path).decode().partition("\n")
         header = _parse_header(first)
+        if not rest.endswith("\n"):
+            raise FileFormatError("its last line was cut off; record again")
         rows = list(csv.reader(io.StringIO(rest)))
         names, values = rows[0], [[float(cell) for cell in row] for row in rows[1:]]
         if names[:1] != ["time_s"] or any(len(row) != len(names) for row in values):
@@ -191,7 +194,9 @@ def load_recording(path: Path) -> Recording:
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise FileFormatError(f"{path} is not a recording: {error!r}") from error
+        raise FileFormatError(
+            f"{path} is not a recording: {type(error).__name__} {str(error)[:_SHOWN]!r}"
+        ) from error
 
 
 def _parse_header(line: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from profiler.errors import FileFormatError, InputFileError
 from profiler.from_journal import INTERRUPTED, trace_of_journal
+from profiler.journal import sealed
 from profiler.meters import find_meter
 from profiler.session import profile_model
 from profiler.trace import Trace
@@ -56,6 +57,13 @@ def test_a_journal_cut_short_makes_a_trace_that_says_so(
     )
 
 
+def _without(line: bytes, name: str) -> bytes:
+    """The first line of a journal with one entry of its header left out."""
+    record = json.loads(line)
+    del record["crc"], record["header"][name]
+    return sealed(record)
+
+
 def test_what_is_no_journal_is_refused(session: tuple[Trace, Path], tmp_path: Path) -> None:
     lines = session[1].read_bytes().splitlines(keepends=True)
     path = tmp_path / "bad.journal"
@@ -64,8 +72,9 @@ def test_what_is_no_journal_is_refused(session: tuple[Trace, Path], tmp_path: Pa
     for content, says in [
         (lines[0], "no block was measured"),
         (b"{}\n", "not a journal"),
-        (b"".join([lines[0].replace(b'"metadata"', b'"other"'), *lines[1:]]), "too little"),
-        (b"".join([lines[0].replace(b'"cells":[', b'"cells":[],"x":['), *lines[1:]]), "too litt"),
+        (b"".join([lines[0].replace(b'"metadata"', b'"other"'), *lines[1:]]), "line 1 is damaged"),
+        (b"".join([_without(lines[0], "metadata"), *lines[1:]]), "too little"),
+        (b"".join([_without(lines[0], "cells"), *lines[1:]]), "too little"),
     ]:
         path.write_bytes(content)
         with pytest.raises(FileFormatError, match=says):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import profiler
 from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
-from profiler.journal import Journal, check_same, journal_path
+from profiler.journal import Journal, check_same, journal_path, sealed
 
 ROOT = Path(profiler.__file__).parents[1]
 
@@ -83,8 +83,8 @@ def test_damage_before_the_end_is_an_error(path):
 
 
 def test_an_unknown_record_is_an_error(path):
-    with path.open("a") as stream:
-        stream.write('{"kind": "gossip"}\n')
+    with path.open("ab") as stream:
+        stream.write(sealed({"kind": "gossip"}))
     with pytest.raises(FileFormatError, match="'gossip'"):
         Journal.reopen(path)
 
