@@ -27,7 +27,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from profiler.alive import KeptAlive
-from profiler.errors import InputError
+from profiler.conditions import suspended_s
+from profiler.errors import CounterFaultError, InputError
 from profiler.gauge import Gauge
 from profiler.meters.base import (
     EnergyMeter,
@@ -40,6 +41,8 @@ from profiler.meters.base import (
 from profiler.probe import IDLE_SHARE, ProbeResult
 from profiler.statistics import edge_standard_error_j
 
+ASLEEP_S = 0.1
+"""Two clocks that are read one after the other part by less."""
 _STEPS_OF_REST = 5
 """Steps of a counter that a probe must last to know the power at rest."""
 
@@ -148,6 +151,7 @@ def meter_window(
 
     if tail_s:
         fall_quiet()
+    asleep_s = suspended_s()
     with KeptAlive(meter) as kept_alive:
         stretch = _Stretch(clock)
         start = stretch.begin(first_reading(meter))
@@ -158,6 +162,11 @@ def meter_window(
             end = meter.read()
     if kept_alive.error is not None:
         raise kept_alive.error
+    if (slept_s := suspended_s() - asleep_s) > ASLEEP_S:
+        raise CounterFaultError(
+            f"the host slept for {slept_s:.3g} s in window {name!r}, and counters may have started "
+            "again meanwhile; repeat the measurement"
+        )
     duration_s = end.time_s - start.time_s if resting else stretch.block_s(start, done)
     window._result = _result(name, meter, (start, end), duration_s, probe, rest)
 

@@ -113,7 +113,7 @@ class LineParser:
                 )
             names = ["time_s", "power_w"][-len(row) :]  # a server may answer with bare numbers
         if len(set(names)) != len(names):
-            raise FileFormatError(f"{self._place}: a column is named twice in {','.join(names)}")
+            raise FileFormatError(f"{self._place}: a column is named twice in {_listed(names)}")
         self.layout = find_layout(names, self._options)
         self._header = names
         return names, self.layout
@@ -200,7 +200,7 @@ def find_layout(names: Sequence[str], options: ExternalOptions, *, nested: bool 
     def known(name: str | None) -> str | None:
         if name is not None and name not in names and not (nested and "." in name):
             raise FileFormatError(
-                f"{options.place} has no column {name!r}; it has {', '.join(names)[:200]}"
+                f"{options.place} has no column {name!r}; it has {_listed(names)}"
             )
         return name
 
@@ -214,7 +214,7 @@ def find_layout(names: Sequence[str], options: ExternalOptions, *, nested: bool 
         counts_energy = value is not None
     if value is None:
         raise FileFormatError(
-            f"{options.place} has no power among {', '.join(names)[:200]}; call a column power_w "
+            f"{options.place} has no power among {_listed(names)}; call a column power_w "
             "or watts, or name it: #power=COLUMN,unit=W"
         )
     units, default = (ENERGY_UNITS_J, "j") if counts_energy else (POWER_UNITS_W, "w")
@@ -223,6 +223,12 @@ def find_layout(names: Sequence[str], options: ExternalOptions, *, nested: bool 
         raise FileFormatError(f"{options.place}: {value!r} cannot be in {unit}; correct #unit=")
     time_unit = options.time_unit or (_unit(time, TIME_UNITS_S) if time else None) or "s"
     return Layout(time, TIME_UNITS_S[time_unit], value, units[unit], counts_energy)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names fit for a message, whatever bytes they came from."""
+    text = ", ".join(names)[:200]
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 def _first(names: Sequence[str], usual: Sequence[str], bare: Mapping[str, float]) -> str | None:

@@ -11,6 +11,7 @@ from profiler.errors import MeterReadError
 from profiler.meters.external_format import LONGEST_LINE_BYTES
 
 _LONGEST_TIMEOUT_S = 10.0
+_SHOWN = 120
 
 
 class HttpFeed:
@@ -50,6 +51,7 @@ class HttpFeed:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
             cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            cause = " ".join(cause.split())[:_SHOWN]
             raise MeterReadError(
                 f"asking {self._url} failed: {cause}; is the meter there, and does it answer "
                 f"within {self._timeout_s:g} s?"
@@ -78,6 +80,8 @@ class HttpFeed:
                 raise ValueError(f"its answer is longer than {LONGEST_LINE_BYTES} bytes")
             if time.monotonic() > until_s:
                 raise ValueError("its answer was not complete in time")
+        if answer.length:
+            raise ValueError(f"its answer broke off {answer.length} bytes before its end")
         return body
 
 

@@ -179,7 +179,7 @@ class FakeSource:
         except ValueError:
             power_w = math.nan
         if not (math.isfinite(power_w) and power_w >= 0):
-            raise InputError(f"fake:{argument} is not fake:WATTS")
+            raise InputError(f"fake:{argument[:40]!a} is not fake:WATTS")
         covers: Covers = "gpu" if device.startswith("cuda") else "cpu"
         return FakeMeter(power_w, rails=rails, covers=covers)
 
