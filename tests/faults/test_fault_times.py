@@ -1,4 +1,4 @@
-"""Gaps in time: sampling that starves, a counter not read for longer than it wraps, a host asleep."""
+"""Gaps in time: sampling that starves, a counter not read for longer than it wraps."""
 
 from __future__ import annotations
 
