@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
-from profiler.sysfs import sysfs_root
+from profiler.sysfs import is_there, read_kernel_file, sysfs_root
 
 _CPUS_LOOKED_AT = 8
 _THROTTLES = (
@@ -121,12 +121,12 @@ def _package_zones(root: Path) -> list[Path]:
 
 
 def _existing(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.exists()]
+    return [path for path in paths if is_there(path)]
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip().lower()
+        return read_kernel_file(path).decode(errors="replace").strip().lower()
     except OSError:
         return ""
 
@@ -136,7 +136,7 @@ def _numbers(paths: Iterable[Path]) -> list[float]:
     values = []
     for path in paths:
         try:
-            values.append(float(path.read_text()))
+            values.append(float(read_kernel_file(path)))
         except (OSError, ValueError):
             continue
     return [value for value in values if isfinite(value)]
