@@ -2,8 +2,9 @@
 
 ``TRACE.journal`` is JSON lines: a header, then one line per sizing, plan, dropped read and
 block, each flushed to the disk before the next block begins, and one for a session's end. A line
-torn by a crash is dropped when the journal is opened again; every whole line counts. Each line ends
-with the CRC-32 of what stands before it, so that a bit that flipped on the disk is no measurement.
+torn by a crash is dropped when the journal is opened again; every whole line counts. Each line
+ends with the CRC-32 of it and of all before it, so that neither a bit that flipped on the disk nor
+a line that is lost makes a measurement.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Journal:
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
         self._handle = handle
+        self._crc = 0
 
     @classmethod
     def create(cls, path: Path, *, force: bool = False) -> Journal:
@@ -101,12 +103,14 @@ class Journal:
         handle = _open(path, os.O_WRONLY | os.O_APPEND)
         try:
             _lock(path, handle)
-            measured, whole_bytes = _read(path)
+            measured, whole_bytes, crc = _read(path)
             os.ftruncate(handle, whole_bytes)
         except BaseException:
             os.close(handle)
             raise
-        return cls(path, handle), measured
+        journal = cls(path, handle)
+        journal._crc = crc
+        return journal, measured
 
     @staticmethod
     def read(path: Path) -> Measured:
@@ -129,30 +133,38 @@ class Journal:
             self._handle = -1
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        line = sealed(record)
+        line, crc = sealed(record, self._crc)
         try:
             while line:
                 line = line[os.write(self._handle, line) :]
             os.fsync(self._handle)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        self._crc = crc
 
 
-def sealed(record: Mapping[str, Any]) -> bytes:
-    """*record* as a line of a journal, its checksum at the end."""
+def sealed(record: Mapping[str, Any], before: int = 0) -> tuple[bytes, int]:
+    """*record* as a line of a journal, and the checksum at its end.
+
+    Args:
+        record: what to write.
+        before: the checksum at the end of the line before.
+    """
     text = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()[:-1]
-    return b'%s%s%08x"}\n' % (text, _SEAL, zlib.crc32(text))
+    crc = zlib.crc32(text, before)
+    return b'%s%s%08x"}\n' % (text, _SEAL, crc), crc
 
 
-def _opened(line: bytes) -> dict[str, Any]:
-    """The record in *line*. Raises ``ValueError`` where it is damaged."""
+def _opened(line: bytes, before: int) -> tuple[dict[str, Any], int]:
+    """The record in *line* and its checksum. Raises ``ValueError`` where it is damaged."""
     text, seal, check = line.rpartition(_SEAL)
     if not seal:
         raise ValueError("it has no checksum")
-    if check != b'%08x"}' % zlib.crc32(text):
-        raise ValueError("its checksum is another")
+    crc = zlib.crc32(text, before)
+    if check != b'%08x"}' % crc:
+        raise ValueError("its checksum is another, or a line before it is lost")
     record: dict[str, Any] = json.loads(text + b"}")
-    return record
+    return record, crc
 
 
 def refuse_unfinished(path: Path, *, force: bool) -> None:
@@ -186,14 +198,16 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         )
 
 
-def _read(path: Path) -> tuple[Measured, int]:
+def _read(path: Path) -> tuple[Measured, int, int]:
+    """What *path* holds, the bytes of its whole lines, and the checksum at their end."""
     content = read_bytes(path)
     whole_bytes = content.rfind(b"\n") + 1
     lines = content[:whole_bytes].splitlines()
     records: list[dict[str, Any]] = []
+    crc = 0
     for number, line in enumerate(lines):
         try:
-            record = _opened(line)
+            record, crc = _opened(line, crc)
         except ValueError as error:
             if number and number == len(lines) - 1:
                 whole_bytes -= len(line) + 1
@@ -203,7 +217,7 @@ def _read(path: Path) -> tuple[Measured, int]:
             raise FileFormatError(f"{path}, line {number + 1} is damaged: {error}") from error
         records.append(record)
     _check_schema(path, records[0] if records else {})
-    return _sort(path, records), whole_bytes
+    return _sort(path, records), whole_bytes, crc
 
 
 def _plain(line: bytes) -> dict[str, Any]:
