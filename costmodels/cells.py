@@ -24,14 +24,13 @@ from profiler import design
 from profiler.conditions import UNSOUND as UNSOUND
 from profiler.errors import FileFormatError, InputError
 from profiler.scatter import Scatter
-from profiler.wander import ThermalSlope, thermal_slope
+from profiler.thermal import CELL_KEYS, adjust_blocks
+from profiler.wander import ThermalSlope
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from profiler.trace import Trace
-
-_KEYS = ["pattern", "layer", "k", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,8 @@ def _unsound(trace: Trace) -> NDArray[np.bool_]:
 
 def _of_operation(operation: str, rows: pd.DataFrame) -> list[CellMean]:
     """The cells of one operation, which share a noise model."""
-    slope = _thermal_slope(rows)
-    if slope is not None:
-        call_s = rows["duration_s"] / rows["repetitions"]
-        warmer_k = rows["temperature_c"] - slope.mean_c
-        costs = rows["cost_j_per_call"] - slope.watts_per_k * call_s * warmer_k
-        rows = rows.assign(cost_j_per_call=costs)
+    adjusted = adjust_blocks(rows)
+    rows = rows.assign(cost_j_per_call=adjusted.costs, thermal_error_j=adjusted.error_j)
     tables = _tables(rows)
     found = [_blocks_of(table) for table in tables]
     scatter = design.scatter_of(found) or _instrument_alone(operation, found)
@@ -123,22 +118,12 @@ def thermal_slopes(trace: Trace) -> dict[str, ThermalSlope]:
     Operations whose costs did not, or not visibly, are left out.
     """
     blocks = trace.blocks[~_unsound(trace)]
-    slopes = {str(name): _thermal_slope(rows) for name, rows in blocks.groupby("operation")}
+    slopes = {str(name): adjust_blocks(rows).slope for name, rows in blocks.groupby("operation")}
     return {name: slope for name, slope in slopes.items() if slope is not None}
 
 
 def _tables(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    return [table for _, table in rows.groupby(_KEYS, sort=False, dropna=False)]
-
-
-def _thermal_slope(rows: pd.DataFrame) -> ThermalSlope | None:
-    cell = rows.groupby(_KEYS, sort=False, dropna=False).ngroup()
-    costs = rows["cost_j_per_call"]
-    call_s = (rows["duration_s"] / rows["repetitions"]).groupby(cell).transform("mean")
-    scale = costs.groupby(cell).transform("std")
-    known = (scale > 0).to_numpy()
-    columns = (costs, cell, call_s, rows["temperature_c"], scale)
-    return thermal_slope(*(column.to_numpy()[known] for column in columns))
+    return [table for _, table in rows.groupby(list(CELL_KEYS), sort=False, dropna=False)]
 
 
 def _blocks_of(rows: pd.DataFrame) -> design.CellBlocks:
@@ -177,6 +162,7 @@ def _cell_mean(rows: pd.DataFrame, blocks: design.CellBlocks, scatter: Scatter) 
     mean_j, count = float(blocks.costs.mean()), int(blocks.costs.size)
     model = max(float(scatter.variance(blocks.repetitions, blocks.call_s)), _least_variance(mean_j))
     variance, degrees = scatter.moderate(blocks.variance, blocks.degrees, model)
+    thermal = float(rows["thermal_error_j"].mean()) ** 2  # one error of the slope is in all blocks
     return CellMean(
         operation=first["operation"],
         pattern=first["pattern"],
@@ -189,7 +175,7 @@ def _cell_mean(rows: pd.DataFrame, blocks: design.CellBlocks, scatter: Scatter) 
         payload_bytes=None if _absent(payload) else int(payload),
         macs=None if _absent(macs) else float(macs),
         mean_j=mean_j,
-        variance=max(float(variance), _least_variance(mean_j)) / count,
+        variance=max(float(variance), _least_variance(mean_j)) / count + thermal,
         degrees=max(float(degrees), 1.0),
         weight_variance=model / count,
         weight_degrees=scatter.degrees,
