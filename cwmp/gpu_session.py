@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from profiler.errors import CwmpError
+from profiler.errors import CwmpError, OutputError
 from profiler.meters.base import EnergyMeter
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 130
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _record(options: argparse.Namespace, stages: Sequence[Any]) -> int:
     import torch  # before the meter, which asks torch which GPU cuda:N is
 
+    from cwmp.recorded import make_folder, refuse_others
     from cwmp.recorder import PLANS, Recorder, failed
     from profiler.meters import find_meter
     from profiler.operations import check_device
@@ -67,9 +68,15 @@ def _record(options: argparse.Namespace, stages: Sequence[Any]) -> int:
     check_device(options.device)
     if options.device != "cpu":
         torch.zeros(1, device=options.device)  # the context; the meter waits for it from now on
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     meter = find_meter(options.meter, device=options.device)
-    with (options.out / "session.log").open("a", buffering=1) as log:
+    try:
+        refuse_others(options.out, meter.info, options.device)
+        opened = _open_log(options.out / "session.log")
+    except CwmpError:
+        meter.close()
+        raise
+    with opened as log:
 
         def tell(line: str) -> None:
             text = f"[{time.perf_counter() - begin_s:6.0f} s] {line}\n"
@@ -103,27 +110,38 @@ def _record(options: argparse.Namespace, stages: Sequence[Any]) -> int:
     return code
 
 
+def _open_log(path: Path) -> TextIO:
+    try:
+        return path.open("a", buffering=1)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; give another --out"
+        ) from error
+
+
 def _describe(recorder: Any, options: argparse.Namespace, meter: EnergyMeter) -> None:
     """Write what is measured on and how its counter behaves, before anything else."""
     import torch
 
+    from cwmp.recorded import ENVIRONMENT
     from profiler.host import describe_host, git_revision, software_versions
     from profiler.probe import probe
 
     info = meter.info
-    recorder.write_json(
-        "environment.json",
-        {
-            "recorded_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": describe_host(),
-            "software": software_versions(),
-            "revision": git_revision(),
-            "torch": {"cuda": torch.version.cuda, "hip": torch.version.hip},
-            "device": options.device,
-            "meter": asdict(info),
-            "gpus": _driver_says() if info.name == "nvml" else None,
-        },
-    )
+    if not (recorder.folder / ENVIRONMENT).exists():  # else this session goes on
+        recorder.write_json(
+            ENVIRONMENT,
+            {
+                "recorded_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": describe_host(),
+                "software": software_versions(),
+                "revision": git_revision(),
+                "torch": {"cuda": torch.version.cuda, "hip": torch.version.hip},
+                "device": options.device,
+                "meter": asdict(info),
+                "gpus": _driver_says() if info.name == "nvml" else None,
+            },
+        )
     if (recorder.folder / "probe.json").exists():
         return
     recorder.tell(f"{info.name} on {info.device}: probing the counter for {options.probe:g} s")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cwmp.fl.models import build_model
+from cwmp.recorded import refuse_others
 from profiler.errors import CwmpError, InputError, MissingExtraError
 from profiler.files import write_atomic
 from profiler.journal import Journal
@@ -97,10 +98,12 @@ class Recorder:
         """Record *stage* in at most *max_time_s*, half as much again where calls are slow.
 
         Raises:
-            InputError: even the smallest plan takes longer.
+            InputError: even the smallest plan takes longer, or the folder holds recordings of
+                another meter, device or host.
             CwmpError: the session failed; its journal keeps what was measured.
             KeyboardInterrupt: interrupted; what was measured is saved.
         """
+        refuse_others(self.folder, self.meter.info, self.device)
         journal = self.folder / f"{stage.name}.journal"
         before = Journal.read(journal) if journal.exists() else None
         if before is not None and before.end is not None:

@@ -197,3 +197,55 @@ def test_options_are_checked(options: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         gpu_session.main(options)
     assert stopped.value.code == 2
+
+
+def _main(folder: Path, *options: str) -> int:
+    handler = signal.getsignal(signal.SIGTERM)
+    given = "--device cpu --quick --probe 0.3 --minutes 0.1 --precision 0.9"
+    try:
+        return gpu_session.main(["--out", str(folder), *given.split(), *options])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_trial_does_not_become_the_session_of_another_meter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recorder, "STAGES", (TINY,))
+    assert _main(tmp_path, "--meter", "fake:20") == gpu_session.DONE
+    capsys.readouterr()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert _main(tmp_path, "--meter", "modelled") == gpu_session.REFUSED
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert 'its meter is "fake", now it is "modelled"' in said and "--out" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "environment.json").unlink()
+    assert _main(tmp_path, "--meter", "modelled") == gpu_session.REFUSED
+    assert "tiny.journal is of another session" in capsys.readouterr().err
+    assert _main(tmp_path, "--meter", "fake:20") == gpu_session.DONE
+    assert "tiny: recorded before" in capsys.readouterr().err
+
+
+def test_the_environment_of_a_session_stays_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "STAGES", (TINY,))
+    assert _main(tmp_path, "--meter", "fake:20") == gpu_session.DONE
+    written = tmp_path / "environment.json"
+    content = json.loads(written.read_text())
+    written.write_text(json.dumps(content | {"recorded_utc": "1999-12-31T00:00:00+00:00"}))
+    assert _main(tmp_path, "--meter", "fake:20") == gpu_session.DONE
+    assert json.loads(written.read_text())["recorded_utc"].startswith("1999")
+    written.write_text(json.dumps(content | {"host": content["host"] | {"cpu": "another"}}))
+    assert _main(tmp_path, "--meter", "fake:20") == gpu_session.REFUSED
+
+
+def test_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/x/y"), tmp_path / "file"):
+        assert _main(folder, "--meter", "fake:20") == gpu_session.REFUSED
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and str(folder) in said
