@@ -96,7 +96,9 @@ class AmdSource:
                 usable=gpu.usable,
                 path=f"amdsmi, {gpu.address or gpu.index}",
                 device=gpu.name,
-                rails=(Rail(gpu.rail, "gpu"),) if gpu.usable else (),
+                rails=(Rail(gpu.rail, "gpu", gpu.mirrors is None, gpu.mirrors),)
+                if gpu.usable
+                else (),
                 unit=_unit(gpu),
                 cause=None if gpu.usable else f"{_NOTHING} ({gpu.doubt})",
                 remedy=None if gpu.usable else _REMEDY,
@@ -135,10 +137,10 @@ class AmdSource:
             gpus = list_gpus(smi)
             assumed = False
             if ordinal is None:
-                counted = [gpu for gpu in gpus if gpu.usable] or gpus[:1]
+                counted = [g for g in gpus if g.usable and g.part_of is None] or gpus[:1]
             else:
                 gpu, assumed = behind(ordinal, gpus)
-                counted = [gpu]
+                counted = [gpu if gpu.part_of is None else gpus[gpu.part_of]]
             for gpu in counted:
                 if not gpu.usable:
                     raise MeterNotFoundError(
@@ -160,7 +162,8 @@ def _open(
 ) -> EnergyMeter:
     because = f"not the device asked for, {', '.join(gpu.rail for gpu in counted)}"
     available = tuple(
-        Rail(gpu.rail, "gpu", gpu in counted, None if gpu in counted else because) for gpu in gpus
+        Rail(gpu.rail, "gpu", gpu in counted, None if gpu in counted else gpu.mirrors or because)
+        for gpu in gpus
     )
     selected = choose_rails(available, rails)
     chosen = [gpu for gpu in gpus if gpu.rail in selected]
@@ -221,10 +224,16 @@ def _scope(gpu: AmdGpu, counts: bool) -> tuple[str, ...]:
         f"{gpu.rail} is what the driver calls the socket's power: GPU and memory, on older cards "
         "the GPU without its memory; nothing of the host"
     )
+    said_of = [what]
+    if gpu.partitions > 1:
+        said_of.append(
+            f"{gpu.rail} is the whole of a GPU cut into {gpu.partitions} partitions: work on any "
+            "of them is in its joules"
+        )
     if counts:
-        return (what,) if gpu.doubt is None else (what, f"{gpu.rail}: {gpu.doubt}")
+        return (*said_of, *([] if gpu.doubt is None else [f"{gpu.rail}: {gpu.doubt}"]))
     why = gpu.doubt or "another GPU has no counter"
-    return (what, f"{gpu.rail}: {why}, so its power is sampled and summed")
+    return (*said_of, f"{gpu.rail}: {why}, so its power is sampled and summed")
 
 
 def _unit(gpu: AmdGpu) -> str | None:

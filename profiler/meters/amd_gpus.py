@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from profiler.errors import InputError, MeterNotFoundError, MeterReadError
@@ -44,6 +44,9 @@ class AmdGpu:
         unit_j: joules a unit of the counter.
         watts: whether it shows its power.
         doubt: why the counter is not taken, or that it could not be checked.
+        part_of: the index of the GPU that stands for the whole board, where this is another
+            partition of it; every partition shows the whole board's joules.
+        partitions: how many the board it stands for is cut into.
     """
 
     index: int
@@ -54,6 +57,8 @@ class AmdGpu:
     unit_j: float = 0.0
     watts: bool = False
     doubt: str | None = None
+    part_of: int | None = None
+    partitions: int = 1
 
     @property
     def rail(self) -> str:
@@ -63,6 +68,13 @@ class AmdGpu:
     @property
     def usable(self) -> bool:
         return self.counts or self.watts
+
+    @property
+    def mirrors(self) -> str | None:
+        """Whose joules it shows instead of its own, as a reason to leave its rail out."""
+        return (
+            None if self.part_of is None else f"a partition: shows the joules of gpu-{self.part_of}"
+        )
 
 
 def list_gpus(smi: Any) -> list[AmdGpu]:
@@ -80,10 +92,14 @@ def list_gpus(smi: Any) -> list[AmdGpu]:
     before = [_look(smi, handle) for handle in handles]
     time.sleep(_CHECK_S)
     after = [_look(smi, handle) for handle in handles]
-    return [
+    gpus = [
         _judged(smi, index, handle, *looks)
         for index, (handle, *looks) in enumerate(zip(handles, before, after, strict=True))
     ]
+    boards: dict[object, list[AmdGpu]] = {}
+    for gpu, *looks in zip(gpus, before, after, strict=True):
+        boards.setdefault(_board(gpu, *looks), []).append(gpu)
+    return sorted((g for board in boards.values() for g in _parts(board)), key=lambda g: g.index)
 
 
 def behind(ordinal: int, gpus: Sequence[AmdGpu]) -> tuple[AmdGpu, bool]:
@@ -134,6 +150,24 @@ def parse_device(device: str) -> int | None:
     if kind != "cuda" or not (number or "0").isdecimal():
         raise InputError(f"amd meters cuda:N devices, as torch calls them, not {device!r}")
     return int(number or 0)
+
+
+def _board(gpu: AmdGpu, before: _Look, after: _Look) -> object:
+    """What two partitions of one board have in common and two boards never: place, or counter."""
+    bus_and_device = gpu.address.rpartition(".")[0]
+    if bus_and_device:
+        return bus_and_device
+    moved = before.energy_j is not None and before.energy_j != after.energy_j
+    return (before.energy_j, after.energy_j) if moved else gpu.index
+
+
+def _parts(board: Sequence[AmdGpu]) -> list[AmdGpu]:
+    """*board*'s partitions; the first that shows anything stands for them all."""
+    whole = next((gpu for gpu in board if gpu.usable), board[0])
+    return [
+        replace(gpu, partitions=len(board)) if gpu is whole else replace(gpu, part_of=whole.index)
+        for gpu in board
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from profiler.host import cpu_model, cpu_vendor, virtualisation
 from profiler.meters.base import MeterInfo, SourceReport, choose_rails
 from profiler.meters.counted import Channel, CountedMeter, started
 from profiler.meters.perf_events import EnergyEvent, PerfEvents, scan
+from profiler.meters.perf_mirrors import without_mirrors
 from profiler.meters.processor import elsewhere, gain, processor_counter, scope
 from profiler.sysfs import sysfs_root
 
@@ -81,8 +82,9 @@ class PerfSource:
         events: tuple[EnergyEvent, ...] = ()
         cause = remedy = None
         try:
-            events = _scan()
-            PerfMeter(events, kernel=PerfEvents(self._library)).close()
+            kernel = PerfEvents(self._library)
+            events = without_mirrors(_scan(), kernel)
+            PerfMeter(events, kernel=kernel).close()
         except (MeterNotFoundError, MeterPermissionError) as error:
             cause, _, remedy = str(error).partition("; ")
         except (MeterError, InputError) as error:
@@ -115,7 +117,10 @@ class PerfSource:
         more_scope: tuple[str, ...] = ()
         if _pmu("power_core").is_dir():
             more_scope = ("the PMU power_core, single cores inside their package, is not read",)
-        return PerfMeter(_scan(), rails, kernel=PerfEvents(self._library), more_scope=more_scope)
+        kernel = PerfEvents(self._library)
+        return PerfMeter(
+            without_mirrors(_scan(), kernel), rails, kernel=kernel, more_scope=more_scope
+        )
 
 
 SOURCE = PerfSource()

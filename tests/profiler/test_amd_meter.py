@@ -187,6 +187,34 @@ def test_order_of_gpus_is_assumed_without_torch_and_said(
         SOURCE.open(device="cuda:7")
 
 
+def test_partitions_of_one_gpu_are_one_rail(amd_module: AmdModule) -> None:
+    parts = [ONE.but(bdf=f"0000:c1:00.{number}", power_w=400, counted_w=400) for number in range(4)]
+    amd_module.show(*parts, ONE.but(bdf="0000:d1:00.0", power_w=100, counted_w=100))
+    meter = SOURCE.open(device="cpu")
+    assert meter.info.selected == ("gpu-0", "gpu-4")
+    assert {rail.name: rail.excluded_because for rail in meter.info.rails if not rail.counted} == {
+        f"gpu-{number}": "a partition: shows the joules of gpu-0" for number in (1, 2, 3)
+    }
+    assert any("cut into 4 partitions" in sentence for sentence in meter.info.scope)
+    assert _power_w(meter, 0.2) == pytest.approx(500, rel=0.1)
+    meter.close()
+    meter = SOURCE.open(device="cuda:2")
+    assert meter.info.selected == ("gpu-0",)
+    meter.close()
+    assert [report.rails[0].counted for report in SOURCE.discover()] == [True, *[False] * 3, True]
+
+
+def test_partition_that_shows_nothing_is_metered_by_the_one_that_does(
+    amd_module: AmdModule,
+) -> None:
+    dark = ONE.but(bdf="0000:c1:00.1", energy=2, power=2)
+    amd_module.show(dark.but(bdf="0000:c1:00.0"), ONE.but(bdf="0000:c1:00.1"))
+    for device in ("cpu", "cuda:0", "cuda:1"):
+        meter = SOURCE.open(device=device)
+        assert meter.info.selected == ("gpu-1",)
+        meter.close()
+
+
 def _failing() -> None:
     raise RuntimeError("HIP error: an illegal memory access was encountered")
 

@@ -77,6 +77,32 @@ def test_dies_are_named_where_a_package_has_several(perf_kernel: PerfKernel) -> 
     ]
 
 
+def _two_dies(kernel: PerfKernel, second_w: float) -> dict[str, str | None]:
+    kernel.offer("pkg", cpus={0: (0, 0), 8: (0, 1)})
+    kernel.show(
+        FakeEvent("pkg", 0, power_w=100, swing_w=20, period_ms=1),
+        FakeEvent("pkg", 8, power_w=second_w, swing_w=20, period_ms=1),
+    )
+    meter = _source(kernel).open()
+    rails = {rail.name: rail.excluded_because for rail in meter.info.rails}
+    meter.close()
+    return rails
+
+
+def test_dies_that_show_one_counter_are_counted_once(perf_kernel: PerfKernel) -> None:
+    assert _two_dies(perf_kernel, 100) == {
+        "package-0-die-0": None,
+        "package-0-die-1": "shows package-0-die-0's counter",
+    }
+    (report,) = _source(perf_kernel).discover()
+    assert [rail.counted for rail in report.rails] == [True, False]
+    assert perf_kernel.open_counters == 0
+
+
+def test_dies_with_counters_of_their_own_are_both_counted(perf_kernel: PerfKernel) -> None:
+    assert set(_two_dies(perf_kernel, 101).values()) == {None}
+
+
 def test_ranges_of_cpus_are_understood(perf_kernel: PerfKernel) -> None:
     perf_kernel.offer("pkg", cpus={cpu: (cpu, 0) for cpu in (0, 1, 2, 5)})
     (perf_kernel.pmu / "cpumask").write_text("0-2,5\n")
