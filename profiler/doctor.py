@@ -104,19 +104,20 @@ def diagnose(
         why_not = absent or "not asked for"
         if meter is not None and measure:
             noise, why_not = _noise(meter, device, seconds)
+        reports = discover()
+        info = meter.info if meter else None
         found = [
-            *static_findings(trees),
+            *(sources.weighed(each, reports) for each in static_findings(trees)),
             load.other_load(before, after, own=(os.getpid(),)),
             load.stolen_time(before, after),
             load.swapping(before, after, trees),
             heat.throttling(throttled, heat.throttle_count(trees)),
             limits.cpu_quota(trees, stopped, limits.throttled_periods(trees)),
             sources.hypervisor(virtualisation(trees.proc / "cpuinfo")),
-            *sources.counters(discover()),
+            *sources.counters(reports),
         ]
         for state in gpus:
-            found += gpu.gpu_findings(state)
-        info = meter.info if meter else None
+            found += gpu.gpu_findings(state, metered=gpu.is_metered(state, info, device))
         return Diagnosis(info, ranked(found), noise, None if noise else why_not)
     finally:
         if meter is not None:

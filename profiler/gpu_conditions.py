@@ -16,7 +16,8 @@ from profiler.meters.base import MeterInfo
 THROTTLING = 0x08 | 0x20 | 0x40 | 0x80
 """Clocks event reasons: hardware slowdown, heat (by software or hardware), power brake."""
 _SM_CLOCK, _GPU_SENSOR = 1, 0
-_POLICIES = (0, 1)  # power, heat
+_HEAT = 1
+"""The performance policy whose violation time is counted; a power cap (0) is how a GPU works."""
 _MHZ = 1e6
 
 
@@ -24,8 +25,9 @@ class GpuObserver:
     """The conditions of the GPUs that NVML numbers *indices*.
 
     ``frequency_hz`` is their highest SM clock and ``temperature_c`` that of the hottest.
-    ``throttled`` adds up the nanoseconds that heat or power held a clock down; for a GPU that
-    does not count them, one for each look that found it held down by `THROTTLING`.
+    ``throttled`` adds up the nanoseconds that heat held a clock down; for a GPU that does not
+    count them, one for each look that found it held down by `THROTTLING`. A GPU at its power
+    limit works as it is meant to and is not throttled in either.
 
     Raises:
         MeterNotFoundError: there is no driver, or no such GPU.
@@ -64,12 +66,11 @@ class GpuObserver:
 
     def _throttled(self, index: int, handle: Any) -> int | None:
         nvml = self._nvml
-        held = _known(
-            self._ask(lambda h, p: nvml.nvmlDeviceGetViolationStatus(h, p).violationTime, handle, p)
-            for p in _POLICIES
+        held_ns = self._ask(
+            lambda h: nvml.nvmlDeviceGetViolationStatus(h, _HEAT).violationTime, handle
         )
-        if held:
-            return sum(held)
+        if held_ns is not None:
+            return held_ns
         name = "nvmlDeviceGetCurrentClocksEventReasons"
         older = "nvmlDeviceGetCurrentClocksThrottleReasons"
         reasons = self._ask(getattr(nvml, name, None) or getattr(nvml, older), handle)

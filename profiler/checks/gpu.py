@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from profiler.checks.finding import Finding
 from profiler.errors import MeterNotFoundError
 
+if TYPE_CHECKING:
+    from profiler.meters.base import MeterInfo
+
 _SLOWED = {0x08: "hardware", 0x20: "heat (software)", 0x40: "heat (hardware)", 0x80: "power brake"}
 _CAPPED = 0x04
+_CLOCKS_OF = "nvidia-smi -i {} --query-supported-clocks=graphics --format=csv"
 _MHZ = 1e6
 
 
@@ -50,10 +54,18 @@ def look_at_gpus() -> list[GpuState]:
         return []
 
 
-def gpu_findings(gpu: GpuState) -> list[Finding]:
-    """Everything that is wrong with one GPU."""
-    checks = (_persistence, _slices, _slowed, _clocks, _company)
-    return [found for check in checks if (found := check(gpu)) is not None]
+def gpu_findings(gpu: GpuState, *, metered: bool = True) -> list[Finding]:
+    """Everything that is wrong with one GPU; notes alone where it is not what is *metered*."""
+    checks = (_persistence, _slices, _slowed, _capped, _clocks, _company)
+    found = [each for check in checks if (each := check(gpu)) is not None]
+    return found if metered else [replace(each, severity="note") for each in found]
+
+
+def is_metered(gpu: GpuState, meter: MeterInfo | None, device: str) -> bool:
+    """Whether a measurement is of *gpu*; where no meter is open, any may be what *device* means."""
+    if meter is not None and meter.name == "nvml":
+        return f"gpu-{gpu.index}" in meter.selected
+    return device != "cpu"
 
 
 def _persistence(gpu: GpuState) -> Finding | None:
@@ -81,25 +93,36 @@ def _slices(gpu: GpuState) -> Finding | None:
         "a slice has no energy counter; the whole board's holds the other slices' joules",
         "measured",
         "switch MIG off while nothing runs, or measure on another GPU:\n"
-        f"sudo nvidia-smi -i {gpu.index} --multi-instance-gpu=0",
+        f"sudo nvidia-smi -i {gpu.index} -mig 0",
         "nvmlDeviceGetMigMode: 1",
     )
 
 
 def _slowed(gpu: GpuState) -> Finding | None:
     causes = [word for bit, word in _SLOWED.items() if (gpu.reasons or 0) & bit]
-    capped = bool((gpu.reasons or 0) & _CAPPED)
-    if not causes and not capped:
+    if not causes:
         return None
-    why = " and ".join(causes) if causes else "its power limit"
     return Finding(
         "gpu-throttled",
-        "spoils" if causes else "widens",
-        f"GPU {gpu.index} ({gpu.name}) is slowed down by {why}",
+        "spoils",
+        f"GPU {gpu.index} ({gpu.name}) is slowed down by {' and '.join(causes)}",
         "blocks run at another clock and voltage than the rest",
         "measured",
-        "cool it, or lock a clock that it can hold:\n"
-        f"nvidia-smi -i {gpu.index} --query-supported-clocks=graphics --format=csv",
+        f"cool it, or lock a clock that it can hold:\n{_CLOCKS_OF.format(gpu.index)}",
+        f"nvmlDeviceGetCurrentClocksEventReasons: {gpu.reasons:#x}",
+    )
+
+
+def _capped(gpu: GpuState) -> Finding | None:
+    if not (gpu.reasons or 0) & _CAPPED:
+        return None
+    return Finding(
+        "gpu-power-limit",
+        "widens",
+        f"GPU {gpu.index} ({gpu.name}) works at its power limit",
+        "its clock follows the load; no block is dropped for that, but they scatter more",
+        "measured",
+        f"lock a clock that it can hold:\n{_CLOCKS_OF.format(gpu.index)}",
         f"nvmlDeviceGetCurrentClocksEventReasons: {gpu.reasons:#x}",
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from profiler.checks.finding import Finding, Trees, shown, text
+from profiler.meters import AUTO_CPU
 from profiler.meters.base import SourceReport
 
 _NO_HARDWARE = ("modelled", "replay", "fake")
@@ -73,6 +75,23 @@ def masked(trees: Trees) -> Finding | None:
                 shown(trees.proc / "self/mountinfo", fields[4]),
             )
     return None
+
+
+def weighed(found: Finding, reports: Sequence[SourceReport]) -> Finding | None:
+    """A container's mask where a processor's counter can be read nevertheless: it spoils nothing.
+
+    Args:
+        found: of `masked`; any other finding comes back as it is.
+        reports: what `profiler.meters.discover` found.
+    """
+    if found.name != "container-mask":
+        return found
+    usable = [report.source for report in reports if report.usable]
+    if "rapl" in usable:
+        return None  # the tree that is read is another than the masked one
+    if any(source in AUTO_CPU for source in usable):
+        return replace(found, severity="note")
+    return found
 
 
 def _is_there(report: SourceReport) -> bool:

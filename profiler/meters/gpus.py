@@ -142,7 +142,7 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     uuid, name = str(nvml.nvmlDeviceGetUUID(handle)), str(nvml.nvmlDeviceGetName(handle))
     try:
         if nvml.nvmlDeviceGetMigMode(handle)[0]:
-            remedy = "sudo nvidia-smi --mig 0, or measure on a GPU without slices"
+            remedy = f"sudo nvidia-smi -i {index} -mig 0, or measure on a GPU without slices"
             return Gpu(index, uuid, name, handle, _MIG, remedy)
     except nvml.NVMLError:
         pass  # a GPU that knows no MIG

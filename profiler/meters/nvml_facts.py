@@ -2,7 +2,7 @@
 
 Sources: NVML API reference (nvmlDeviceGetPowerUsage, nvmlPowerScopeType_t); Z. Yang, K. Adamek,
 W. Armour, "Accurate and convenient energy measurements for GPUs", SC 2024, arXiv 2312.02741, who
-compared the sensors of 70 GPUs with external meters.
+ran micro-benchmarks on over 70 GPUs and used external power meters in their test cases.
 """
 
 from __future__ import annotations
@@ -117,12 +117,13 @@ def scope_of(rail: str, name: str, facts: Facts, *, counts: bool) -> tuple[str, 
 
     *counts*: whether they are counted by the GPU; else its power is sampled.
     """
-    sentences = [f"{rail} is the GPU with its memory and board, without anything of the host"]
     if facts.module or _SUPERCHIP.search(name):
-        sentences.append(
-            f"{name} shares a module with processors: {rail} may be the power of the whole "
-            "module, processors and their memory included"
-        )
+        sentences = [
+            f"{name} shares a module with processors: {rail} is at least the GPU with its memory, "
+            "and may be the whole module, processors and their memory included"
+        ]
+    else:
+        sentences = [f"{rail} is the GPU with its memory and board, without anything of the host"]
     if facts.part_time:
         sentences.append(
             f"the power sensor of {name} sees 25 % of the time: work that repeats in step with it "

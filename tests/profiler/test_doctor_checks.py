@@ -341,3 +341,16 @@ def test_worst_comes_first() -> None:
 
     found = ranked([finding("a", "note"), None, finding("b", "spoils"), finding("c", "widens")])
     assert [each.name for each in found] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("reports", "severity"), [([ABSENT, MODEL], "spoils"), ([ABSENT, BOARD, MODEL], "note")]
+)
+def test_mask_weighs_what_it_takes_away(
+    tmp_path: Path, reports: list[SourceReport], severity: str
+) -> None:
+    line = "9 1 0:5 / /sys/devices/virtual/powercap ro - tmpfs tmpfs ro"
+    mask = sources.masked(plant(tmp_path, {"proc/self/mountinfo": line}))
+    assert mask is not None
+    weighed = sources.weighed(mask, reports)
+    assert weighed is not None and weighed.severity == severity

@@ -127,14 +127,14 @@ def test_diagnosis_of_other_trees(tmp_path: Path) -> None:
     [
         (FakeGpu().with_(persistence=1), {}),
         (FakeGpu(), {"gpu-persistence": "--persistence-mode=1"}),
-        (FakeGpu(mig=1).with_(persistence=1), {"gpu-mig": "--multi-instance-gpu=0"}),
+        (FakeGpu(mig=1).with_(persistence=1), {"gpu-mig": "sudo nvidia-smi -i 0 -mig 0"}),
         (
             FakeGpu().with_(persistence=1, sm_mhz=300, max_mhz=1980),
             {"gpu-clocks": "--lock-gpu-clocks=1386"},
         ),
         (FakeGpu().with_(persistence=1, other_pid=4321), {"gpu-shared": "nvidia-smi -i 0"}),
         (FakeGpu().with_(persistence=1, reasons=0x41), {"gpu-throttled": "supported-clocks"}),
-        (FakeGpu().with_(persistence=1, reasons=0x4), {"gpu-throttled": "supported-clocks"}),
+        (FakeGpu().with_(persistence=1, reasons=0x4), {"gpu-power-limit": "supported-clocks"}),
         (FakeGpu().with_(persistence=1, reasons=0x1), {}),
     ],
 )
@@ -153,3 +153,41 @@ def test_gpu_that_computes_for_another_is_named(nvml_library: NvmlLibrary) -> No
     found = doctor.diagnose("modelled", measure=False, watch_s=0.01)
     whats = [each.what for each in found.findings if each.name == "gpu-shared"]
     assert whats == ["another process computes on GPU 1 (Stand-in GPU): pid 77"]
+
+
+def test_fault_of_a_gpu_spoils_what_is_measured_on_it_alone(
+    sysfs_tree: SysfsTree,
+    nvml_library: NvmlLibrary,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    sliced = FakeGpu(uuid="GPU-2", mig=1).with_(persistence=1)
+    busy = FakeGpu(uuid="GPU-3").with_(persistence=1, other_pid=77)
+    nvml_library.show(FakeGpu().with_(persistence=1), sliced, busy)
+
+    def severities(*arguments: str) -> dict[str, str]:
+        _, out, _ = _run(capfd, "--no-measure", "--json", *arguments)
+        found = json.loads(out)["findings"]
+        return {each["name"]: each["severity"] for each in found if each["name"].startswith("gpu")}
+
+    with sysfs_tree.ticking():
+        for arguments in ([], ["--meter", "nvml", "--device", "cuda:0"]):
+            assert severities(*arguments) == {"gpu-mig": "note", "gpu-shared": "note"}
+        on_busy = severities("--meter", "nvml", "--device", "cuda:2")
+        assert on_busy == {"gpu-mig": "note", "gpu-shared": "spoils"}
+        assert severities("--device", "cuda:1")["gpu-mig"] == "spoils"
+
+
+def test_mask_spoils_nothing_where_the_host_tree_is_read(
+    sysfs_tree: SysfsTree, tmp_path: Path
+) -> None:
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    mask = "600 500 0:50 / /sys/devices/virtual/powercap ro,relatime - tmpfs tmpfs ro\n"
+    (proc / "self/mountinfo").write_text(mask)
+    trees = Trees(sysfs=sysfs_tree.root, proc=proc)
+    with sysfs_tree.ticking():
+        found = doctor.diagnose(measure=False, trees=trees, watch_s=0.01)
+    assert "container-mask" not in {each.name for each in found.findings}

@@ -23,6 +23,17 @@ def test_highest_clock_hottest_gpu_and_the_sum_of_throttling(nvml_library: NvmlL
     assert GpuObserver([1]).observe().frequency_hz == 3.45e8
 
 
+@pytest.mark.parametrize("violated_ns", [0, -1])
+def test_gpu_at_its_power_limit_is_not_throttled_either_way(
+    nvml_library: NvmlLibrary, violated_ns: int
+) -> None:
+    nvml_library.show(ONE.with_(violated_ns=violated_ns, capped_ns=10, reasons=4))
+    observer = GpuObserver([0])
+    first = observer.observe().throttled
+    nvml_library.show(ONE.with_(violated_ns=violated_ns, capped_ns=90_000, reasons=4))
+    assert (first, observer.observe().throttled) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("reasons", "counts"),
     [(0, False), (1, False), (4, False), (8, True), (0x20, True), (0x40 | 1, True), (0x80, True)],

@@ -15,7 +15,7 @@
  *                          energy and power are not supported
  *   arch cc                architecture; compute capability, 80 for 8.0
  *   sm_mhz temp_c reasons  clock, temperature, clocks event reasons (a mask)
- *   violated_ns            time that heat or power held the clock down; -1: not supported
+ *   violated_ns, capped_ns  time that heat, that power held the clock down; violated -1: neither
  *   pstate persistence
  *   max_mhz other_pid      the highest clock; a process that computes on it, 0 for none
  */
@@ -36,7 +36,7 @@ typedef struct {
     unsigned long long energy_mj;
     double power_w, period_ms;
     double instant, usage, module, swing_w, swing_s, module_w, lag_ms, jitter;
-    double reset_s, lost_s, none_s, arch, cc, sm_mhz, temp_c, reasons, violated_ns;
+    double reset_s, lost_s, none_s, arch, cc, sm_mhz, temp_c, reasons, violated_ns, capped_ns;
     double pstate, persistence, max_mhz, other_pid;
 } Gpu;
 
@@ -75,7 +75,7 @@ static void set(Gpu *g, const char *key, double value) {
         {"lag_ms", &g->lag_ms}, {"jitter", &g->jitter}, {"reset_s", &g->reset_s},
         {"lost_s", &g->lost_s}, {"none_s", &g->none_s}, {"arch", &g->arch}, {"cc", &g->cc},
         {"sm_mhz", &g->sm_mhz}, {"temp_c", &g->temp_c}, {"reasons", &g->reasons},
-        {"violated_ns", &g->violated_ns}, {"pstate", &g->pstate},
+        {"violated_ns", &g->violated_ns}, {"capped_ns", &g->capped_ns}, {"pstate", &g->pstate},
         {"persistence", &g->persistence}, {"max_mhz", &g->max_mhz}, {"other_pid", &g->other_pid},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -318,7 +318,8 @@ int nvmlDeviceGetViolationStatus(void *handle, unsigned policy, Violation *viola
     if (policy > 11) return INVALID;
     if (gpu.violated_ns < 0) return NO_SUPPORT;
     violation->reference_us = (unsigned long long)(now_s() * 1e6);
-    violation->violated_ns = policy == 1 ? (unsigned long long)gpu.violated_ns : 0;
+    double ns = policy == 1 ? gpu.violated_ns : policy == 0 ? gpu.capped_ns : 0;
+    violation->violated_ns = (unsigned long long)ns;
     return SUCCESS;
 }
 
