@@ -21,6 +21,7 @@ from profiler.workloads import Cell
 
 SLOW_S = 1.0
 _CHUNK = 16384
+Layer = tuple[str, float, float] | tuple[str, float, float, float]
 _INFO = MeterInfo("simulated", "simulated board", "assumed", (Rail("cpu", "cpu"),), ("cpu",))
 
 
@@ -94,13 +95,14 @@ class Board:
         """Rest, and oversleep a little as real hosts do."""
         self.now_s += seconds + float(self._random.exponential(60e-6))
 
-    def work(self, seconds: float, share: float = 1.0) -> None:
-        """Work at *share* of the board's power for about so long."""
-        profile = self.profile
-        seconds *= 1 + profile.call_scatter * float(self._random.standard_normal())
+    def work(self, seconds: float, scatter: float | None = None) -> None:
+        """Work for about so long; *scatter* replaces the board's own."""
+        profile, share = self.profile, 1.0
+        scatter = profile.call_scatter if scatter is None else scatter
+        seconds *= 1 + scatter * float(self._random.standard_normal())
         seconds = max(seconds, 0.0)
         if self._throttle.on(self.now_s):
-            seconds, share = 1.5 * seconds, 0.7 * share
+            seconds, share = 1.5 * seconds, 0.7
         if self._ends_s[-1] < self.now_s:
             self._ends_s.append(self.now_s)
             self._added_j.append(self._added_j[-1])
@@ -145,6 +147,9 @@ class Board:
 class KnownLine:
     """An operation whose calls take t0 + t1 k seconds beyond their loop, on one or more layers.
 
+    Args:
+        layers: name, t0, t1, and where it is not the board's the relative scatter of a window.
+
     Attributes:
         exact: seed of a block -> seconds a call takes beyond its loop, and its power, noise apart.
     """
@@ -152,11 +157,9 @@ class KnownLine:
     name = "update"
     implementation = "seconds of known power"
 
-    def __init__(
-        self, board: Board, layers: Sequence[tuple[str, float, float]], counts: Sequence[int]
-    ) -> None:
+    def __init__(self, board: Board, layers: Sequence[Layer], counts: Sequence[int]) -> None:
         self.board, self.counts = board, counts
-        self.layers = {name: (t0_s, t1_s) for name, t0_s, t1_s in layers}
+        self.layers = {name: (t0_s, t1_s, *rest) for name, t0_s, t1_s, *rest in layers}
         self.exact: dict[int, tuple[float, float]] = {}
 
     def cells(self) -> tuple[Cell, ...]:
@@ -169,8 +172,8 @@ class KnownLine:
 
     def prepare(self, cell: Cell, seed: int) -> _Calls:
         """The calls of one block."""
-        t0_s, t1_s = self.layers[cell.layer]
-        return _Calls(self, seed, t0_s + t1_s * cell.k)
+        t0_s, t1_s, *scatter = self.layers[cell.layer]
+        return _Calls(self, seed, t0_s + t1_s * cell.k, *scatter)
 
     def truth(self, session_seed: int, block: int) -> float:
         """What a call of that block truly cost, at the session's mean power at rest."""
@@ -181,13 +184,16 @@ class KnownLine:
 class _Calls:
     """Calls of *call_s* beyond a loop that takes a twentieth of that."""
 
-    def __init__(self, operation: KnownLine, seed: int, call_s: float) -> None:
+    def __init__(
+        self, operation: KnownLine, seed: int, call_s: float, scatter: float | None = None
+    ) -> None:
         self._operation, self._seed, self._call_s = operation, seed, call_s
+        self._scatter = scatter
 
     def run(self, repetitions: int) -> None:
         board = self._operation.board
         begin_s = board.now_s
-        board.work(1.05 * self._call_s * repetitions)
+        board.work(1.05 * self._call_s * repetitions, self._scatter)
         middle_s = (begin_s + board.now_s) / 2
         power_w = board.rest_w(middle_s) + board.profile.work_w
         self._operation.exact[self._seed] = self._call_s, power_w

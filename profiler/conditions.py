@@ -98,9 +98,14 @@ def disturbances(
         flags.append(SUSPEND_GAP)
     if None not in (before.throttled, after.throttled) and before.throttled != after.throttled:
         flags.append(THROTTLED)
-    if frequency_hz and usual_hz and abs(frequency_hz / usual_hz - 1) > _SHIFT:
+    if frequency_hz and usual_hz and is_shifted(frequency_hz, usual_hz):
         flags.append(FREQUENCY_SHIFT)
     return tuple(flags)
+
+
+def is_shifted(frequency_hz: float, usual_hz: float) -> bool:
+    """Whether a clock is a tenth or more off the usual one."""
+    return abs(frequency_hz / usual_hz - 1) > _SHIFT
 
 
 def suspended_s() -> float:

@@ -16,7 +16,9 @@ where s_a and s_c are the standard errors of a and c from one block a cell.
 The spread of a cell is moderated by that of its operation's other cells, and the line is weighted
 by the noise model behind that (`profiler.scatter`), which knows a cell's calls and seconds but not
 its joules: weights that did would favour the cells that came out low by chance, and bias the line.
-Because cells lend each other degrees of freedom, the pilot is short where there are many.
+Because cells lend each other degrees of freedom, the pilot is short where there are many. A group
+whose blocks, all of them, scatter more than that allows stands alone (`standing_alone`): one noisy
+layer among quiet ones would otherwise be thought as sure as they are.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from profiler.errors import InputError
-from profiler.scatter import Scatter, fit_scatter
+from profiler.scatter import Scatter, fit_scatter, looks_larger
 from profiler.statistics import Line, fit_line, t_quantile
 from profiler.workloads import Cell
 
-PILOT_BLOCKS, FEWEST_PILOT_BLOCKS = 6, 2
+PILOT_BLOCKS, SHORT_PILOT_BLOCKS, FEWEST_PILOT_BLOCKS = 6, 3, 2
+"""A pilot's usual length, where many cells share an operation, and the least under a time limit."""
 PILOT_DEGREES = 30
 """Degrees of freedom an operation's pilot is to have, where six blocks a cell reach that."""
 MAX_BLOCKS = 500
@@ -151,6 +154,35 @@ def cell_statistics(cell: CellBlocks, scatter: Scatter) -> CellStatistics | None
     )
 
 
+def standing_alone(
+    group: Sequence[CellStatistics], blocks: Sequence[CellBlocks]
+) -> list[CellStatistics]:
+    """*group*, or where its blocks scatter more than its moderated variances allow, by itself.
+
+    With r = sum_i (B_i - 1) s_i^2 / s~_i^2 / nu over all blocks, nu = sum_i (B_i - 1), a group
+    whose r is above the 95 % point of F(nu, degrees behind s~) gets r s~_i^2 on nu degrees.
+
+    Args:
+        group: the cells of one layer, operation and pattern.
+        blocks: the same cells' blocks.
+    """
+    degrees = sum(cell.costs.size - 1 for cell in blocks)
+    if degrees < 1:
+        return list(group)
+    spread = sum(
+        float(np.sum((cell.costs - cell.costs.mean()) ** 2)) / known.variance
+        for known, cell in zip(group, blocks, strict=True)
+    )
+    ratio, common = spread / degrees, min(cell.most_degrees for cell in group)
+    common = min(common, max(cell.degrees for cell in group) * len(group))
+    if not looks_larger(ratio, degrees, common):
+        return list(group)
+    return [
+        replace(cell, variance=ratio * cell.variance, degrees=degrees, most_degrees=degrees)
+        for cell in group
+    ]
+
+
 def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:
     """The weighted line through the cells; ``None`` when they share one k."""
     if len({cell.k for cell in cells}) < 2:
@@ -237,7 +269,7 @@ def window_s(
     """
     if not (edge_j > 0 and power_w > 0):
         return longest_s if edge_j > 0 else shortest_s
-    wanted_s = _LINE * _Z95 * sqrt(2 / FEWEST_PILOT_BLOCKS) * edge_j / (precision * power_w)
+    wanted_s = _LINE * _Z95 * sqrt(2 / SHORT_PILOT_BLOCKS) * edge_j / (precision * power_w)
     return min(max(wanted_s, shortest_s), longest_s)
 
 
@@ -274,7 +306,7 @@ def cap_to_time(
 
 
 def pilot_counts(cells: Sequence[Cell]) -> NDArray[np.int64]:
-    """Pilot blocks a cell, shape (cells,): `FEWEST_PILOT_BLOCKS` to `PILOT_BLOCKS`.
+    """Pilot blocks a cell, shape (cells,): `SHORT_PILOT_BLOCKS` to `PILOT_BLOCKS`.
 
     As many as give the cell's operation `PILOT_DEGREES`, one less than its blocks a cell.
     """
@@ -282,7 +314,7 @@ def pilot_counts(cells: Sequence[Cell]) -> NDArray[np.int64]:
     for cell in cells:
         of_operation[cell.operation] += 1
     wanted = {
-        name: min(max(1 + ceil(PILOT_DEGREES / count), FEWEST_PILOT_BLOCKS), PILOT_BLOCKS)
+        name: min(max(1 + ceil(PILOT_DEGREES / count), SHORT_PILOT_BLOCKS), PILOT_BLOCKS)
         for name, count in of_operation.items()
     }
     return np.array([wanted[cell.operation] for cell in cells], dtype=np.int64)

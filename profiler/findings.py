@@ -45,8 +45,12 @@ class Findings:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Blocks a cell, shape (cells,)."""
-        return np.array([len(blocks) for blocks in self._by_cell.values()], dtype=np.int64)
+        """Sound blocks a cell, shape (cells,)."""
+        sound = (
+            sum(UNSOUND.isdisjoint(each.flags) for each in blocks)
+            for blocks in self._by_cell.values()
+        )
+        return np.fromiter(sound, dtype=np.int64, count=len(self._by_cell))
 
     @property
     def end_s(self) -> float:
@@ -59,7 +63,7 @@ class Findings:
         wanted = self.counts
         self._scatter.clear()
         for members in self._groups.values():
-            pilot = [found for n in members if (found := self.statistics(n)) is not None]
+            pilot = list(self._group_statistics(members).values())
             sizing = [self.sizing[n] for n in members]
             widths = design.target_widths(
                 [self._cells[n].k for n in members],
@@ -72,10 +76,22 @@ class Findings:
 
     def statistics(self, position: int) -> design.CellStatistics | None:
         """What the blocks of one cell say; ``None`` before its operation's pilot says how sure."""
-        scatter = self._scatter_of(self._cells[position].operation)
-        if scatter is None:
-            return None
-        return design.cell_statistics(self.cell_blocks(position), scatter)
+        members = self._groups[design.group_of(self._cells[position])]
+        return self._group_statistics(members).get(position)
+
+    def _group_statistics(self, members: Sequence[int]) -> dict[int, design.CellStatistics]:
+        """Position -> what is known so far of the cells of one group."""
+        scatter = self._scatter_of(self._cells[members[0]].operation)
+        blocks = {n: self.cell_blocks(n) for n in members}
+        known = {
+            n: found
+            for n, cell in blocks.items()
+            if scatter is not None and (found := design.cell_statistics(cell, scatter)) is not None
+        }
+        if not known:
+            return {}
+        alone = design.standing_alone(list(known.values()), [blocks[n] for n in known])
+        return dict(zip(known, alone, strict=True))
 
     def cell_blocks(self, position: int) -> design.CellBlocks:
         """The blocks of one cell as the formulas take them; those flagged unsound left out."""
@@ -106,7 +122,7 @@ class Findings:
     def relative_half_width(self, position: int) -> float | None:
         """Of the 95 % interval of the slope (or mean) that the cell is fitted in."""
         members = self._groups[design.group_of(self._cells[position])]
-        known = [found for n in members if (found := self.statistics(n)) is not None]
+        known = list(self._group_statistics(members).values())
         if not known:
             return None
         line = design.fit_cells(known)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from profiler.blocks import Block
+from profiler.conditions import FREQUENCY_SHIFT, is_shifted
 from profiler.errors import FileFormatError
 from profiler.meters.base import MeterInfo
 from profiler.workloads import Cell
@@ -29,6 +31,7 @@ class SizingRecord:
         end_s: when it ended, in seconds of the session.
         cost_j: marginal joules a call.
         raw_j: joules a call, idle power included.
+        frequency_hz: of the clock right after the operation; ``None`` where none is shown.
     """
 
     cell: int
@@ -38,6 +41,7 @@ class SizingRecord:
     end_s: float
     cost_j: float
     raw_j: float
+    frequency_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class BlockRecord:
     gross_j_per_call: float
     standard_error_j_per_call: float
     temperature_c: float | None = None
+    frequency_hz: float | None = None
     flags: tuple[str, ...] = ()
 
     @classmethod
@@ -80,6 +85,7 @@ class BlockRecord:
             gross_j_per_call=block.gross_j_per_call,
             standard_error_j_per_call=block.standard_error_j_per_call,
             temperature_c=block.under.temperature_c,
+            frequency_hz=block.under.frequency_hz,
             flags=block.flags,
         )
 
@@ -108,6 +114,23 @@ def record_from(kind: type[_Record], line: Mapping[str, Any]) -> _Record:
     return kind(**cast("Any", values))
 
 
+def at_one_clock(records: Sequence[BlockRecord]) -> list[BlockRecord]:
+    """*records* with `FREQUENCY_SHIFT` where, and only where, a clock was off the session's median.
+
+    While a session runs, its usual clock is what was seen so far; if that changes for good, blocks
+    of both would stand side by side. Known in the end, one clock holds for all.
+    """
+    clocks = [record.frequency_hz for record in records if record.frequency_hz]
+    if not clocks:
+        return list(records)
+    usual_hz, told = median(clocks), []
+    for record in records:
+        others = tuple(flag for flag in record.flags if flag != FREQUENCY_SHIFT)
+        shifted = record.frequency_hz and is_shifted(record.frequency_hz, usual_hz)
+        told.append(replace(record, flags=(*others, FREQUENCY_SHIFT) if shifted else others))
+    return told
+
+
 def block_table(
     records: Sequence[BlockRecord],
     cells: Sequence[Cell],
@@ -130,7 +153,7 @@ def block_table(
     import pandas as pd
 
     rows = []
-    for record in sorted(records, key=lambda record: record.block):
+    for record in sorted(at_one_clock(records), key=lambda record: record.block):
         cell = cells[record.cell]
         row = asdict(record) | asdict(cell)
         flags = [*record.flags, *([cell_flags[record.cell]] if record.cell in cell_flags else [])]

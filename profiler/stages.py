@@ -22,6 +22,7 @@ from profiler.blocks import (
     measure_block,
     measure_pair,
 )
+from profiler.conditions import UNSOUND
 from profiler.design import FEWEST_PILOT_BLOCKS
 from profiler.errors import InputError
 from profiler.findings import Findings
@@ -29,11 +30,12 @@ from profiler.gauge import Gauge
 from profiler.journal import Journal, Kind, Measured
 from profiler.pace import Pace, how_to_fit
 from profiler.progress import Report, Stage, Standing
-from profiler.records import BlockRecord, SizingRecord, record_from
+from profiler.records import BlockRecord, SizingRecord, at_one_clock, record_from
 from profiler.wander import correlation_remark
 from profiler.workloads import Cell, Operation, Workload
 
 _MARGIN, _SLACK = 0.97, 1.1
+_PASSES = 3
 _SIZING_BLOCK = 2**40
 """Added to a cell's position: the seeds of sizing blocks are never those of counted ones."""
 
@@ -141,6 +143,9 @@ class Session:
             self.found.sizing[position] = record_from(SizingRecord, line)
         for line in measured.blocks:
             self.found.keep(record_from(BlockRecord, line))
+        clocks = [record.frequency_hz for record in self.found.sizing.values()]
+        clocks += [record.frequency_hz for record in self.found.blocks]
+        self._frequencies = [clock for clock in clocks if clock]
         self._wanted = None if measured.plan is None else list(measured.plan["wanted"])
         self.dropped = Counter(measured.dropped)
         self._begin_s -= self.found.end_s
@@ -189,6 +194,7 @@ class Session:
             end_s=end_s,
             cost_j=pair.cost_j_per_call,
             raw_j=pair.operation.energy_j / repetitions,
+            frequency_hz=pair.under.frequency_hz,
         )
 
     def _repetitions(self, pair: Pair, call_s: float) -> int:
@@ -214,11 +220,14 @@ class Session:
         if self.settings.max_time_s is not None:
             left_s = _MARGIN * (self.settings.max_time_s - self.elapsed_s)
             counts = design.cap_to_time(capped, have, self.found.block_lengths_s(), left_s)
-        first = max(record.block for record in self.blocks) + 1
-        order = design.main_order(have, counts, self.settings.seed, first)
         self._flag(flags | self._time_capped(counts < capped))
-        if not self._stage("main", order, first, keep=0):
-            self._flag(self._time_capped(self.found.counts < counts))
+        for _ in range(_PASSES):  # a block that ends up unsound is one too few
+            have = self.found.counts
+            first = max(record.block for record in self.blocks) + 1
+            order = design.main_order(have, counts, self.settings.seed, first)
+            if order and not self._stage("main", order, first, keep=0):
+                self._flag(self._time_capped(self.found.counts < counts))
+                return
 
     def _stage(self, stage: Stage, order: Sequence[int], first: int, *, keep: int) -> bool:
         """Measure *order*, numbered from *first*; after *keep* blocks the time may end it."""
@@ -317,7 +326,14 @@ class Session:
 
     def _end(self) -> None:
         """Say in the journal that this is all: what a trace made of it cannot find by itself."""
-        sound = [record for record in self.blocks if not record.flags]
+        records = at_one_clock(self.blocks)
+        sound = [record for record in records if UNSOUND.isdisjoint(record.flags)]
+        if len(sound) < len(records):
+            causes = sorted(UNSOUND & {flag for record in records for flag in record.flags})
+            self._remark(
+                f"unsound: {len(records) - len(sound)} of {len(records)} blocks "
+                f"({', '.join(causes)}) enter no estimate"
+            )
         remark = correlation_remark(
             [record.cost_j_per_call for record in sound], [record.cell for record in sound]
         )

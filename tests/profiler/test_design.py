@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from profiler import design
 from profiler.errors import InputError
+from profiler.statistics import t_quantile
 from profiler.workloads import Cell
 
 K = np.array([10.0, 100.0, 1000.0])
@@ -195,19 +196,19 @@ def _cells(operation: str, count: int) -> list[Cell]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "blocks"), [(1, 6), (6, 6), (7, 6), (8, 5), (10, 4), (15, 3), (29, 3), (30, 2)]
+    ("cells", "blocks"), [(1, 6), (6, 6), (7, 6), (8, 5), (10, 4), (15, 3), (30, 3), (300, 3)]
 )
 def test_few_cells_have_a_longer_pilot(cells, blocks):
     counts = design.pilot_counts(_cells("update", cells))
     assert counts.tolist() == [blocks] * cells
     degrees = cells * (blocks - 1)
     assert degrees >= design.PILOT_DEGREES or blocks == design.PILOT_BLOCKS
-    assert blocks == design.FEWEST_PILOT_BLOCKS or cells * (blocks - 2) < design.PILOT_DEGREES
+    assert blocks == design.SHORT_PILOT_BLOCKS or cells * (blocks - 2) < design.PILOT_DEGREES
 
 
 def test_an_operations_pilot_does_not_depend_on_the_others():
     cells = [*_cells("update", 20), *_cells("encode", 2), *_cells("update", 20)]
-    assert design.pilot_counts(cells).tolist() == [2] * 20 + [6] * 2 + [2] * 20
+    assert design.pilot_counts(cells).tolist() == [3] * 20 + [6] * 2 + [3] * 20
     assert design.pilot_counts([]).shape == (0,)
 
 
@@ -268,7 +269,7 @@ WINDOW = {"precision": 0.05, "shortest_s": 1e-6, "longest_s": 1e6}
 def test_windows_are_as_long_as_makes_the_shortest_pilot_precise_enough():
     window_s = design.window_s(edge_j=2e-3, power_w=10.0, **WINDOW)
     # the relative standard error of n0 differences of two windows from the counter's steps alone
-    share = np.sqrt(2 / design.FEWEST_PILOT_BLOCKS) * 2e-3 / (10.0 * window_s)
+    share = np.sqrt(2 / design.SHORT_PILOT_BLOCKS) * 2e-3 / (10.0 * window_s)
     assert 1.5 * 1.96 * share == pytest.approx(0.05)
     wider = design.window_s(edge_j=2e-3, power_w=10.0, **WINDOW | {"precision": 0.1})
     assert wider == pytest.approx(window_s / 2)
@@ -312,3 +313,32 @@ def test_groups_are_operation_layer_and_pattern():
         cell("a", 5, "clustered"),
     ]
     assert list(design.groups_of(cells).values()) == [[0, 2], [1], [3]]
+
+
+def _group(generator: np.random.Generator, sd: float, blocks: int) -> list[design.CellBlocks]:
+    pilot = [True] * 3 + [False] * (blocks - 3)
+    return [_cell(n, generator.normal(5.0, sd, blocks).tolist(), pilot) for n in range(3)]
+
+
+def test_a_group_that_scatters_more_than_its_operation_stands_alone():
+    generator = np.random.default_rng(8)
+    covered, runs = {1.0: 0, 2.0: 0, 4.0: 0}, 300
+    for sd in covered:
+        for _ in range(runs):
+            others = [cell for _ in range(9) for cell in _group(generator, 1.0, 3)]
+            own = _group(generator, sd, 8)
+            model = design.scatter_of([*others, *own])
+            known = [design.cell_statistics(cell, model) for cell in own]
+            (first, *_), mean = design.standing_alone(known, own), own[0].costs.mean()
+            half = t_quantile(0.975, first.degrees) * np.sqrt(first.variance / first.blocks)
+            covered[sd] += abs(mean - 5.0) <= half
+    assert 0.92 < covered[1.0] / runs < 0.985
+    assert covered[2.0] / runs > 0.88 and covered[4.0] / runs > 0.9
+
+
+def test_a_group_like_the_others_keeps_what_they_lend():
+    cells = [_cell(n % 3, [1.0, 3.0, 2.0], [True] * 3) for n in range(12)]
+    model = design.scatter_of(cells)
+    known = [design.cell_statistics(cell, model) for cell in cells[:3]]
+    assert design.standing_alone(known, cells[:3]) == known
+    assert design.standing_alone(known[:1], [_cell(0, [1.0], [True])]) == known[:1]

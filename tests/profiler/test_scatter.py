@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from profiler.scatter import Scatter, digamma, fit_scatter, trigamma
+from profiler.scatter import Scatter, digamma, fit_scatter, looks_larger, trigamma
 from profiler.statistics import t_quantile
 
 V0, P2 = 1e-6, 4e-8
@@ -182,3 +182,14 @@ def test_no_variance_is_ever_negative_or_nan(cells):
     assert (degrees > 0).all() and (degrees <= d.sum() + 1e-9).all()
     lent, _ = found.moderate(np.zeros_like(s2), np.zeros_like(d), model)
     assert np.isfinite(lent).all() and (lent > 0).all()
+
+
+def test_a_ratio_of_variances_is_called_larger_as_often_as_chance_allows():
+    from scipy.special import fdtri
+
+    for degrees in (3, 6, 20, 100):
+        for others in (15, 60, 1000):
+            limit = float(fdtri(degrees, others, 0.95))
+            assert looks_larger(1.03 * limit, degrees, others)
+            assert not looks_larger(0.97 * limit, degrees, others)
+    assert not looks_larger(0.0, 3, 15)
