@@ -19,7 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
+from profiler.errors import (
+    FileFormatError,
+    InputError,
+    InputFileError,
+    OutputError,
+    OutputExistsError,
+)
 from profiler.files import read_bytes
 
 SCHEMA = "cwmp.journal"
@@ -123,7 +129,11 @@ class Journal:
         return _read(path)[0]
 
     def append(self, kind: Kind, record: Mapping[str, Any]) -> None:
-        """Write one record and wait until the disk has it."""
+        """Write one record and wait until the disk has it.
+
+        Raises:
+            InputError: a number in it is infinite or NaN; nothing is written.
+        """
         self._write({"kind": kind, **record})
 
     def close(self) -> None:
@@ -133,7 +143,14 @@ class Journal:
             self._handle = -1
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        line, crc = sealed(record, self._crc)
+        try:
+            line, crc = sealed(record, self._crc)
+        except ValueError as error:
+            raise InputError(
+                f"{self.path} is not given a {record.get('kind', 'header')} record with a number "
+                f"that is not finite ({_unbounded(record)}); what it holds is kept: check the "
+                "meter's readings ('cwmp doctor'), then give --resume"
+            ) from error
         try:
             while line:
                 line = line[os.write(self._handle, line) :]
@@ -149,6 +166,9 @@ def sealed(record: Mapping[str, Any], before: int = 0) -> tuple[bytes, int]:
     Args:
         record: what to write.
         before: the checksum at the end of the line before.
+
+    Raises:
+        ValueError: a number in *record* is infinite or NaN.
     """
     text = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()[:-1]
     crc = zlib.crc32(text, before)
@@ -260,10 +280,10 @@ def _sort(path: Path, records: list[dict[str, Any]]) -> Measured:
             measured.plan = record
         elif kind == "dropped":
             measured.dropped[str(record["cause"])] += 1
-        elif kind == "end":
-            measured.end = record
-        else:
+        elif kind == "block":
             measured.blocks.append(record)
+        # a session that went on after its end was resumed, and has not ended again
+        measured.end = record if kind == "end" else None
     return measured
 
 
@@ -299,6 +319,17 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     finally:
         os.close(handle)
+
+
+def _unbounded(record: Mapping[str, Any]) -> str:
+    """The entries of *record* that no JSON holds, by name."""
+    names = []
+    for name, value in record.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            names.append(f"{name} {_short(value)}")
+    return ", ".join(names)
 
 
 def _short(value: Any) -> str:

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import profiler
-from profiler.errors import FileFormatError, InputFileError, OutputError, OutputExistsError
+from profiler.errors import (
+    FileFormatError,
+    InputError,
+    InputFileError,
+    OutputError,
+    OutputExistsError,
+)
 from profiler.journal import Journal, check_same, journal_path, sealed
 
 ROOT = Path(profiler.__file__).parents[1]
@@ -185,3 +191,40 @@ def test_a_different_session_is_not_resumed(tmp_path, change, message):
     check_same(tmp_path, BEFORE, {**BEFORE, "layers": [("a", (3,))]})
     with pytest.raises(FileFormatError, match=message):
         check_same(tmp_path, BEFORE, {**BEFORE, **change})
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        ("block", {"block": 2}),
+        ("plan", {"extra": [3]}),
+        ("sizing", {"cell": 4}),
+        ("dropped", {"cause": "MeterReadError"}),
+    ],
+)
+def test_an_end_holds_until_the_session_goes_on(path, kind, record):
+    journal, _ = Journal.reopen(path)
+    journal.append("end", {"remarks": ["time-capped"]})
+    journal.close()
+    assert Journal.read(path).end == {"remarks": ["time-capped"]}
+    journal, _ = Journal.reopen(path)
+    journal.append(kind, record)
+    journal.close()
+    assert Journal.read(path).end is None
+    journal, _ = Journal.reopen(path)
+    journal.append("end", {"remarks": []})
+    journal.close()
+    assert Journal.read(path).end == {"remarks": []}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_is_not_finite_is_refused_by_name_and_nothing_is_written(path, value):
+    before = path.read_bytes()
+    journal, _ = Journal.reopen(path)
+    with pytest.raises(InputError, match=r"block record .*cost_j \S+\)") as caught:
+        journal.append("block", {"block": 2, "cost_j": value})
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    journal.append("block", {"block": 2, "cost_j": 1.0})
+    journal.close()
+    assert len(_read(path).blocks) == 3
