@@ -25,11 +25,16 @@ _TINY_J = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An estimate in joules, which may be negative, its standard error and degrees of freedom."""
+    """An estimate in joules, which may be negative, its standard error and degrees of freedom.
+
+    *pulled* is how far a constraint moved it from the estimate that the error is of; the interval
+    is wider by as much.
+    """
 
     value: float
     error: float
     degrees: float
+    pulled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,9 @@ def fit_curve(cells: Sequence[CellMean]) -> Curve:
     Lack of fit: sum w (y - a - c k)^2 / (m - 2) against F with m - 2 degrees and those behind
     the noise model. Below p = 0.01, with at least four distinct k, the best non-decreasing pair
     of lines replaces the line (`costmodels.pieces.fit_knee`); their errors are those of a line
-    through each side's own cells, with the knee taken as known.
+    through each side's own cells, with the knee taken as known, and an interval is wider by what
+    the constraint moved: a cost that climbs without a jump and ever steeper has a line beyond the
+    knee whose a is negative, which no price can be, so that its c comes out low.
 
     Args:
         cells: of one layer, operation and pattern; any order.
@@ -109,7 +116,9 @@ def price(
     the pooled value is moved into the measured interval [max(d - t975 s, 0), max(d, 0) + t95 s]
     and flagged, with that upper end as the limit; with nothing pooled, the limit itself stands
     in, the dearest that the measurement allows. Where there is one k only, c is the pooled
-    slope, at most what the cell can hold, and a what is left.
+    slope, at most what the cell can hold, and a what is left; since one k tells neither from zero,
+    both are flagged, and the interval of each reaches from what the dearest other would leave of
+    the cell up to the whole of it.
 
     Args:
         curve: the fit.
@@ -129,11 +138,11 @@ def price(
 def estimate(quantity: Quantity, pooled_j: float | None) -> Estimate:
     """A positive `Estimate` with its 95 % interval; see `price` for what lies below detection."""
     found = detect(quantity.value, quantity.error, quantity.degrees)
-    half = t_quantile(0.975, quantity.degrees) * quantity.error
+    half = t_quantile(0.975, quantity.degrees) * quantity.error + quantity.pulled
     low, high = max(quantity.value - half, 0.0), quantity.value + half
-    if found.detected:
+    if quantity.value > found.critical + quantity.pulled:
         return Estimate(value=quantity.value, low=low, high=high)
-    limit = max(found.upper_limit, _TINY_J)
+    limit = max(found.upper_limit + quantity.pulled, _TINY_J)
     value = limit if pooled_j is None else min(max(pooled_j, low, _TINY_J), limit)
     return Estimate(
         value=value, low=low, high=max(limit, high), below_detection=True, upper_limit=limit
@@ -186,8 +195,8 @@ def _knee(cells: tuple[CellMean, ...]) -> tuple[Segment, ...] | None:
         segments.append(
             Segment(
                 from_k,
-                Quantity(a, alone.se_a, alone.degrees_a),
-                Quantity(c, alone.se_c, alone.degrees_c),
+                Quantity(a, alone.se_a, alone.degrees_a, abs(a - alone.a)),
+                Quantity(c, alone.se_c, alone.degrees_c, abs(c - alone.c)),
             )
         )
     return tuple(segments)
@@ -221,7 +230,17 @@ def _single_k(
     limit = max(detect(mean / k, error / k, whole.degrees).upper_limit, _TINY_J)
     c = min(pooled_c_j, limit)
     slope = Estimate(value=c, low=0.0, high=limit, below_detection=True, upper_limit=limit)
-    return Piece(a_j=estimate(Quantity(mean - c * k, error, whole.degrees), pooled_a_j), c_j=slope)
+    left = estimate(Quantity(mean - c * k, error, whole.degrees), pooled_a_j)
+    half = t_quantile(0.975, whole.degrees) * error
+    most = max(limit * k, left.value)
+    a = Estimate(
+        value=left.value,
+        low=max(min(mean - limit * k - half, left.value), 0.0),
+        high=max(mean + half, most),
+        below_detection=True,
+        upper_limit=most,
+    )
+    return Piece(a_j=a, c_j=slope)
 
 
 def _falls(first: Piece, second: Piece) -> bool:

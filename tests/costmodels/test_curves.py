@@ -273,3 +273,45 @@ def test_different_slopes_are_told_apart() -> None:
     assert dear is not None
     assert usual is not None
     assert dear.value > 5 * usual.value
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.03])
+@pytest.mark.parametrize("counts", [(10, 30, 100, 300, 1000, 3000), (10, 50, 500, 2000)])
+def test_a_cliff_that_steepens_without_a_jump_has_its_slope_in_the_interval(share, counts) -> None:
+    """Beyond the knee the true a is negative, which no price can be: c comes out low."""
+    generator = np.random.default_rng(0)
+
+    def truth(k: int) -> float:
+        return 1 + 0.01 * k + 0.02 * max(k - 100, 0)
+
+    inside = []
+    for _ in range(150):
+        curve = fit_curve(
+            [
+                cell(
+                    k,
+                    truth(k) * (1 + share * generator.standard_normal()),
+                    share * truth(k),
+                    degrees=60,
+                )
+                for k in counts
+            ]
+        )
+        pieces = price(curve, None, None)
+        assert len(pieces) == 2
+        inside.append(pieces[1].c_j.low <= 0.03 <= pieces[1].c_j.high)
+    assert np.mean(inside) >= 0.9
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pooled_a=st.floats(1e-9, 1e-3), pooled_c=st.floats(1e-12, 1e-6), share=st.floats(1e-3, 0.999)
+)
+def test_of_one_k_the_intervals_hold_any_cost_of_the_cell(pooled_a, pooled_c, share) -> None:
+    """Whatever other layers suggest, one k alone cannot tell how much of its energy is a."""
+    whole_j = 7e-6
+    (piece,) = price(fit_curve([cell(1000, whole_j, 1e-8)]), pooled_a, pooled_c)
+    assert piece.a_j is not None
+    assert piece.a_j.below_detection
+    assert piece.a_j.low <= share * whole_j <= piece.a_j.high
+    assert piece.c_j.low <= (1 - share) * whole_j / 1000 <= piece.c_j.high
