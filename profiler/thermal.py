@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.scatter import fit_scatter
 from profiler.wander import ThermalSlope, thermal_slope
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def adjust_blocks(blocks: pd.DataFrame) -> AdjustedBlocks:
     cell = blocks.groupby(list(CELL_KEYS), sort=False, dropna=False).ngroup()
     costs = blocks["cost_j_per_call"]
     call_s = (blocks["duration_s"] / blocks["repetitions"]).groupby(cell).transform("mean")
-    scale = costs.groupby(cell).transform("std")
     temperature_c = blocks["temperature_c"]
-    known = (scale > 0).to_numpy()
+    scale = _scale(costs, cell, blocks["repetitions"], call_s)
+    known = np.flatnonzero(scale > 0)
     slope = thermal_slope(
-        *(each.to_numpy()[known] for each in (costs, cell, call_s, temperature_c, scale))
+        *(np.asarray(each)[known] for each in (costs, cell, call_s, temperature_c, scale))
     )
     unadjusted = costs.to_numpy(dtype=np.float64)
     if slope is None:
@@ -63,3 +64,22 @@ def adjust_blocks(blocks: pd.DataFrame) -> AdjustedBlocks:
     return AdjustedBlocks(
         unadjusted - slope.watts_per_k * lever, slope.standard_error * lever, slope
     )
+
+
+def _scale(costs: pd.Series, cell: pd.Series, repetitions: pd.Series, call_s: pd.Series) -> Floats:
+    """A block's standard deviation as the operation's noise model has it, shape (n,).
+
+    0 in the cells that do not scatter. A cell's own deviation would not do: of two or three
+    blocks, it is small by chance just where they do not follow the temperature, and weights of
+    its inverse square pull the slope to zero.
+    """
+    groups = costs.groupby(cell)
+    variance = groups.transform("var").fillna(0.0).to_numpy(dtype=np.float64)
+    count = groups.transform("size").to_numpy(dtype=np.float64)
+    first = ~cell.duplicated().to_numpy() & (variance > 0)
+    if not first.any():
+        return np.zeros_like(variance)
+    n, t = (each.to_numpy(dtype=np.float64) for each in (repetitions, call_s))
+    scatter = fit_scatter(variance[first], count[first] - 1, n[first], t[first])
+    found: Floats = np.where(variance > 0, np.sqrt(scatter.variance(n, t)), 0.0)
+    return found
