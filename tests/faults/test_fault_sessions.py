@@ -165,7 +165,7 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 class _Doing(KnownOperation):
     """Does something at the start of one run after the session has begun to measure."""
 
-    at, runs = 40, 0
+    at, runs = 28, 0
 
     def arm(self, inject: Callable[[], None], *, ever: bool = False) -> None:
         def hook() -> None:
