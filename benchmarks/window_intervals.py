@@ -3,10 +3,10 @@
     python benchmarks/window_intervals.py [--quick] [--runs N] [--json FILE]
 
 Simulated time: a machine of 60 W at rest and 600 W at work, a counter that steps every 1, 20 or
-100 ms, each step varying uniformly by +- 40 %, probed as the library probes. Ten windows of 20 ms
-to 10 s each, apart by 2.5 to 9 steps or one right after the other, without quiet and with it. For
-each case: the share of nominal 95 % intervals that hold, of the first window alone, of the mean of
-ten and of their sum; the bias of the mean; and for windows that the counter cannot resolve, how
+100 ms, each step varying uniformly by +- 40 %, probed by `profiler.probe` itself. Ten windows of
+20 ms to 10 s each, apart by 2.5 to 9 steps or one right after the other, without quiet and with it.
+For each case: the share of nominal 95 % intervals that hold, of the first window alone, of the mean
+of ten and of their sum; the bias of the mean; and for windows that the counter cannot resolve, how
 often the limit stated in place of joules holds.
 """
 

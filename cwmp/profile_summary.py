@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodels.cells import CellMean, cell_means
 from costmodels.curves import Quantity, Segment, fit_curve
+from profiler.listing import NOT_SEEN
 from profiler.statistics import detect, t_quantile
 from profiler.units import format_scaled, format_si, prefix, si_exponent
 
@@ -79,8 +80,13 @@ def summarise(trace: Trace) -> tuple[CostRow, ...]:
 
 
 def quantity_text(quantity: Quantity, unit: str) -> str:
-    """``1.23 +- 0.05 uJ`` with the 95 % half-width, or ``< 0.4 uJ`` below detection."""
+    """``1.23 +- 0.05 uJ`` with the 95 % half-width, or ``< 0.4 uJ`` below detection.
+
+    Where nothing bounds it, as where the counter never moved: ``not seen``.
+    """
     found = detect(quantity.value, quantity.error, quantity.degrees)
+    if not found.detected and not found.upper_limit:
+        return NOT_SEEN
     if not found.detected:
         return f"< {format_si(found.upper_limit, unit, 2)}"
     half = t_quantile(0.975, quantity.degrees) * quantity.error
@@ -97,7 +103,7 @@ def _quantity_json(quantity: Quantity) -> dict[str, Any]:
         "low": quantity.value - half,
         "high": quantity.value + half,
         "detected": found.detected,
-        "upper_limit": None if found.detected else found.upper_limit,
+        "upper_limit": None if found.detected else found.upper_limit or None,
         "could_have_seen": found.capability,
     }
 

@@ -20,7 +20,7 @@ from profiler.console import (
     say,
 )
 from profiler.errors import CwmpError, InputError, MeterError
-from profiler.listing import print_source, quantity
+from profiler.listing import NOT_SEEN, print_source, quantity
 from profiler.measure import (
     Estimate,
     Repetition,
@@ -249,6 +249,6 @@ def _print_measurement(
 
 
 def _cells(estimate: Estimate) -> list[str]:
-    if estimate.half_width is None:
-        return [quantity(estimate.mean, "J"), "unknown"]
+    if not estimate.half_width:
+        return [quantity(estimate.mean, "J"), "unknown"] if estimate.mean else [NOT_SEEN, "-"]
     return [quantity(estimate.mean, "J"), f"+- {quantity(estimate.half_width, 'J')}"]

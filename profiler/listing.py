@@ -14,6 +14,10 @@ from profiler.probe import ProbeResult
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
 
+NOT_SEEN = "not seen"
+"""In place of 0 joules that nothing bounds: a counter that did not move."""
+
+
 def quantity(value: float, unit: str) -> str:
     """*value* with three digits and an SI prefix: ``1.05 ms``, ``262 kJ``, ``0 J``."""
     if value == 0:

@@ -32,7 +32,7 @@ class Estimate:
 
     Attributes:
         mean: over the repetitions.
-        half_width: ``None`` where nothing bounds it.
+        half_width: ``None`` where nothing bounds it, neither a difference nor a step.
         basis: ``student`` over repetitions; ``fixed-b`` over repetitions of which each
             resembles the one before; ``edges``, the counter's steps alone, which says
             nothing of how much one run differs from the next.
@@ -169,11 +169,16 @@ def as_document(repetitions: Sequence[Repetition]) -> dict[str, Any]:
 def _estimate(values: Sequence[float], edge_error: float | None) -> Estimate:
     n = len(values)
     if n == 1:
-        half = None if edge_error is None else _Z95 * edge_error
+        half = _Z95 * edge_error if edge_error else None
         return Estimate(values[0], half, "edges", 1)
     from profiler.correlated import interval_of_mean
 
     found = interval_of_mean(values)
     return Estimate(
-        found.mean, found.half_width, found.basis, n, found.standard_deviation, found.remarks
+        found.mean,
+        found.half_width or None,
+        found.basis,
+        n,
+        found.standard_deviation,
+        found.remarks,
     )

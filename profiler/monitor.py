@@ -15,6 +15,7 @@ power and resolves windows of any length.
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import threading
 import time
@@ -30,9 +31,10 @@ from profiler.edge_reader import Begun, EdgeReader
 from profiler.errors import InputError
 from profiler.meters import find_meter
 from profiler.meters.base import EnergyMeter, MeterInfo
-from profiler.occurrences import Accounts, Occurrence, rest_of
-from profiler.probe import IDLE_SHARE, ProbeResult
+from profiler.occurrences import Accounts, Occurrence, rest_of, rest_unknown
+from profiler.probe import ProbeResult
 from profiler.probe import probe as probe_meter
+from profiler.window import rest_seconds_short, rested_s
 from profiler.window_summary import WindowSummary, summarise
 
 _P = ParamSpec("_P")
@@ -114,8 +116,10 @@ class EnergyMonitor:
         try:
             self.probe = probe or probe_meter(self._meter)
             power_w = {rail: self.probe.rail(rail).idle_power_w for rail in self.info.selected}
-            rest_s = self.probe.idle_s or IDLE_SHARE * self.probe.duration_s
+            rest_s = rested_s(self.probe)
             rest = rest_of(self.probe, power_w, rest_s)
+            if needed_s := rest_seconds_short(self.info, self.probe, rest_s):
+                rest = rest_unknown(self.info, needed_s)
             self._reader = EdgeReader(self._meter, self.probe, sleep, draw)
             self._accounts = Accounts(self._reader.log, self.info, self.probe, rest)
         except BaseException:
@@ -162,7 +166,9 @@ class EnergyMonitor:
             quiet: other than the monitor's.
 
         Raises:
-            InputError: the monitor is closed, or belongs to another process (after a fork).
+            InputError: the monitor is closed, or belongs to another process (after a fork); or
+                the power at rest is needed, for quiet or for joules above rest, and the counter is
+                too slow for the probe to have seen it: `rest` tells it.
         """
         window = self._begin(name, quiet)
         try:
@@ -229,12 +235,18 @@ class EnergyMonitor:
         """Sleep, and take the power of that time for the power at rest from now on.
 
         Raises:
-            InputError: seconds that are not positive, a closed monitor, or an open window.
+            InputError: seconds that are not positive or too few for the counter's steps, a closed
+                monitor, or an open window.
             MeterReadError, CounterFaultError: a read failed.
         """
         self._reader.check_usable()
         if not 0 < seconds < float("inf") or self._reader.open_windows:
             raise InputError(f"cannot rest for {seconds} s, or while a window is open")
+        if needed_s := rest_seconds_short(self.info, self.probe, seconds):
+            raise InputError(
+                f"{self.info.name} steps too slowly for a rest of {seconds:g} s to tell its power; "
+                f"rest for {math.ceil(needed_s):d} s"
+            )
         start, end = self._reader.rest(seconds)
         log = self._reader.log
         took_s = log.seconds(start, end)
@@ -290,7 +302,10 @@ class EnergyMonitor:
         return summarise(name, occurrences, dropped, self._accounts, above_rest=self._above_rest)
 
     def _begin(self, name: str, quiet: bool | None) -> MonitoredWindow:
-        begun = self._reader.begin(self._quiet if quiet is None else quiet)
+        quiet = self._quiet if quiet is None else quiet
+        if (quiet or self._above_rest) and self._accounts.rest.unknown:
+            raise InputError(f"window {name!r} cannot begin: {self._accounts.rest.unknown}")
+        begun = self._reader.begin(quiet)
         return MonitoredWindow(self, name, begun)
 
     def _end(self, window: MonitoredWindow) -> None:

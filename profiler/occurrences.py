@@ -44,10 +44,16 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Watts at rest by rail, and the standard error of each."""
+    """Watts at rest by rail, and the standard error of each.
+
+    Attributes:
+        unknown: why the power is not known, and what would tell it; all watts are then 0, the
+            least they can be.
+    """
 
     power_w: dict[str, float]
     error_w: dict[str, float]
+    unknown: str | None = None
 
 
 @dataclass
@@ -136,7 +142,10 @@ class Accounts:
             return Before(self.rest.power_w[rail]), lag_s
         row = self.earlier_row(each, rail)
         if row is None:
-            return Before(self.rest.power_w[rail]), counter.mean_age_s + self.info.lag_s
+            power_w = self.rest.power_w[rail]
+            if self.rest.unknown:  # the window's own is as likely as any
+                power_w = self.log.shown_j(rail, each.start, each.done) / self.duration_s(each)
+            return Before(power_w), counter.mean_age_s + self.info.lag_s
         span_s, earlier_w = self.log.seconds(row, each.start), None
         older = self._row_before(row, counter)
         if older is not None:
@@ -172,6 +181,16 @@ def rest_of(probe: ProbeResult, power_w: dict[str, float], duration_s: float) ->
         steps = math.sqrt(1 / 6 + counter.variation**2)
         errors_w[rail] = abs(each_w) * counter.period_s * steps / duration_s
     return Rest(power_w, errors_w)
+
+
+def rest_unknown(info: MeterInfo, needed_s: float) -> Rest:
+    """The counter is too slow for what was rested so far to tell the power."""
+    why = (
+        f"the power at rest is not known: {info.name} steps too slowly for it; "
+        f"monitor.rest({math.ceil(needed_s):d}) tells it"
+    )
+    nothing_w = dict.fromkeys(info.selected, 0.0)
+    return Rest(nothing_w, dict(nothing_w), why)
 
 
 def chains(

@@ -21,6 +21,10 @@ SETTLE_SHARE, IDLE_SHARE = 0.15, 0.4
 """Of the time given: asleep before the first read, and until the second, for the idle power."""
 ENOUGH_UPDATES = 300
 """Steps of the slowest rail after which more would not sharpen the p99."""
+FEWEST_UPDATES = 30
+"""Steps without which the period is too vague for an interval to rest on."""
+MOST_TIMES, MOST_MORE_S = 5.0, 4.0
+"""How much longer a slow rail may be watched: so many times as long, so many seconds more."""
 _NJ = 1e-9
 _PRINTED_NJ = 1000  # the finest unit that a counter is shown in
 _BINARY_UNITS_J = tuple(2.0**-power for power in range(3, 20))  # RAPL has 2^-14, 2^-16 and others
@@ -155,6 +159,7 @@ def probe(
     meter: EnergyMeter,
     *,
     max_time_s: float = 1.0,
+    most_time_s: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ProbeResult:
@@ -163,19 +168,32 @@ def probe(
     The power at rest is taken after a first rest that is in no figure: a counter still shows, a
     step and a lag later, what was done before.
 
+    Args:
+        meter: an open meter.
+        max_time_s: enough for a counter that steps 30 times within the 0.45 of it that is watched.
+        most_time_s: where a rail has stepped, but fewer than 30 times, it is watched until it has
+            or until so long; by default 5 times *max_time_s*, at most 4 s more. A rail that has
+            not stepped at all is not waited for.
+        clock: seconds.
+        sleep: waits so many seconds.
+
     Raises:
-        InputError: a time that is not positive.
+        InputError: a time that is not positive, or a *most_time_s* below *max_time_s*.
         MeterReadError, CounterFaultError: a read failed.
     """
     if not (math.isfinite(max_time_s) and max_time_s > 0):
         raise InputError(f"probing needs a time above 0, got {max_time_s} s")
+    if most_time_s is None:
+        most_time_s = min(MOST_TIMES * max_time_s, max_time_s + MOST_MORE_S)
+    if not (math.isfinite(most_time_s) and most_time_s >= max_time_s):
+        raise InputError(f"cannot probe for {max_time_s} s and {most_time_s} s at most")
     begun_s = clock()
     sleep(SETTLE_SHARE * max_time_s + meter.info.lag_s)
     asleep = first_reading(meter)
     sleep(IDLE_SHARE * max_time_s)
     awake = meter.read()
     idle_s = awake.time_s - asleep.time_s
-    seen, latencies_s = _watch(meter, begun_s + max_time_s, clock)
+    seen, latencies_s = _watch(meter, begun_s + max_time_s, begun_s + most_time_s, clock)
     rails = []
     for name in meter.info.selected:
         found = update_statistics(*seen[name])
@@ -209,9 +227,11 @@ def probe(
 
 
 def _watch(
-    meter: EnergyMeter, end_s: float, clock: Callable[[], float]
+    meter: EnergyMeter, end_s: float, latest_s: float, clock: Callable[[], float]
 ) -> tuple[dict[str, tuple[list[float], list[float]]], list[float]]:
-    """Read until *end_s* or enough steps; the first value of each rail and each new one."""
+    """The first value of each rail and each new one, read until there are enough steps or it is
+    *end_s*; until *latest_s* where a rail that steps has stepped too rarely.
+    """
     first: Reading = meter.read()
     seen = {name: ([first.time_s], [first.energy_j[name]]) for name in meter.info.selected}
     latencies_s = []
@@ -220,13 +240,15 @@ def _watch(
         reading = meter.read()
         now_s = clock()
         latencies_s.append(now_s - before_s)
-        fewest = ENOUGH_UPDATES
+        fewest = fewest_seen = ENOUGH_UPDATES
         for name, (times_s, energies_j) in seen.items():
             if reading.energy_j[name] != energies_j[-1]:
                 times_s.append(reading.time_s)
                 energies_j.append(reading.energy_j[name])
-            fewest = min(fewest, len(times_s) - 1)
-        if now_s >= end_s or fewest >= ENOUGH_UPDATES:
+            updates = len(times_s) - 1
+            fewest, fewest_seen = min(fewest, updates), min(fewest_seen, updates or fewest_seen)
+        done_s = end_s if fewest_seen >= FEWEST_UPDATES else latest_s
+        if now_s >= done_s or fewest >= ENOUGH_UPDATES:
             return seen, latencies_s
 
 

@@ -232,12 +232,14 @@ def _begin(
 def _probe(meter: EnergyMeter, max_time_s: float | None) -> dict[str, Any]:
     """What `probe` finds in a tenth of the time, or in longer where that showed no steps.
 
-    Without its steps a slow counter would be taken for one that has none.
+    Without its steps a slow counter would be taken for one that has none. Counters that step
+    rarely are watched for longer, see `probe`, but for no more than that tenth.
     """
     from profiler.probe import probe
 
     allowed_s = _PROBE_S if max_time_s is None else min(_PROBE_S, max(0.1 * max_time_s, 0.2))
-    result = probe(meter, max_time_s=allowed_s)
+    most_s = None if max_time_s is None else max(allowed_s, min(0.1 * max_time_s, 2 * _PROBE_S))
+    result = probe(meter, max_time_s=allowed_s, most_time_s=most_s)
     if result.period_s is None and allowed_s < _PROBE_S:
         result = probe(meter, max_time_s=_PROBE_S)
     return result.as_dict()

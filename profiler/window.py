@@ -32,6 +32,7 @@ from profiler.errors import CounterFaultError, InputError
 from profiler.gauge import Gauge
 from profiler.meters.base import (
     EnergyMeter,
+    MeterInfo,
     Origin,
     Reading,
     energy_between,
@@ -43,8 +44,9 @@ from profiler.statistics import edge_standard_error_j
 
 ASLEEP_S = 0.1
 """Two clocks that are read one after the other part by less."""
-_STEPS_OF_REST = 5
-"""Steps of a counter that a probe must last to know the power at rest."""
+_STEPS_AT_REST = 2.0
+"""Steps of a counter that a rest must last for its power to be known."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class WindowResult:
         quiet_s: seconds around the block, its reads' and the quiet after it, whose joules at rest
             were taken out.
         systematic: the meter's `systematic_share`: a gain error, +- so much of the energy, that
-            is in no standard error and that no repetition averages out; 0 where none is known.
+            is in no standard error and that no repetition averages out; ``None`` where the meter's
+            is unknown.
+        systematic_j: that error in joules, offsets in it; ``None`` where it is unknown.
     """
 
     name: str
@@ -75,7 +79,8 @@ class WindowResult:
     rail_energy_j: dict[str, float]
     standard_error_j: float | None
     quiet_s: float = 0.0
-    systematic: float = 0.0
+    systematic: float | None = None
+    systematic_j: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for JSON."""
@@ -136,7 +141,7 @@ def meter_window(
 
     Raises:
         InputError: the counter is too slow for the probe to have seen the power at rest, and no
-            *rest* is given.
+            *rest* is given (`rest_seconds_short`).
         MeterReadError, CounterFaultError: a read failed, at an edge or in between. The block
             has run, but its joules are lost; an error of the block itself goes first.
     """
@@ -205,13 +210,29 @@ def gauge_of(meter: EnergyMeter, probe: ProbeResult | None) -> Gauge:
 
 
 def _check_rest_known(meter: EnergyMeter, probe: ProbeResult) -> None:
-    step_s = meter.info.longest_step_s
-    if step_s is not None and probe.duration_s < _STEPS_OF_REST * step_s:
+    if needed_s := rest_seconds_short(meter.info, probe, rested_s(probe)):
+        step_s = needed_s / _STEPS_AT_REST
         raise InputError(
-            f"{meter.info.name} takes up to {step_s:g} s to step, so a probe of "
+            f"{meter.info.name} takes up to {step_s:.3g} s to step, so a probe of "
             f"{probe.duration_s:.3g} s does not know the power at rest: rest before each run "
-            f"(--idle-s; rest= in Python), or probe for {_STEPS_OF_REST * step_s:g} s"
+            f"(--idle-s; rest= in Python), or probe for {needed_s / IDLE_SHARE:.3g} s"
         )
+
+
+def rested_s(probe: ProbeResult) -> float:
+    """How long the machine was at rest while it was probed."""
+    return probe.idle_s or IDLE_SHARE * probe.duration_s
+
+
+def rest_seconds_short(info: MeterInfo, probe: ProbeResult, seconds: float) -> float | None:
+    """The seconds that a rest must last to tell its power, where *seconds* are too few.
+
+    That is two steps of a counter that states how slow it is. Of one that does not, the longest
+    step that was seen: in less, it may have shown nothing at all.
+    """
+    seen_s = max(probe.period_p99_s or 0.0, probe.period_s or 0.0) / _STEPS_AT_REST
+    needed_s = _STEPS_AT_REST * max(info.longest_step_s or 0.0, seen_s)
+    return needed_s if seconds < (1 - _ROUNDING) * needed_s else None
 
 
 def quiet_tail_s(gauge: Gauge) -> float:
@@ -266,8 +287,7 @@ def power_at_rest(
         power_w = {rail: rest.rail_energy_j[rail] / rest.duration_s for rail in rails}
         return power_w, (rest.standard_error_j or 0.0) / rest.duration_s
     power_w = {rail: probe.rail(rail).idle_power_w for rail in rails}
-    idle_s = probe.idle_s or IDLE_SHARE * probe.duration_s
-    return power_w, edge_error_j(power_w, 1.0, probe) / idle_s
+    return power_w, edge_error_j(power_w, 1.0, probe) / rested_s(probe)
 
 
 def edge_error_j(

@@ -29,7 +29,8 @@ class Joules:
         basis: ``student`` over occurrences, ``fixed-b`` where neighbours are alike, ``edges``
             from the counter's steps alone, ``limit`` where only `upper_limit_j` is known.
         critical_j: a mean is detected above it (`profiler.statistics.detect`).
-        upper_limit_j: of the joules, where they are not detected or not resolved.
+        upper_limit_j: of the joules, where they are not detected or not resolved; ``None`` where
+            nothing bounds them, as of a rail that never stepped.
     """
 
     mean_j: float | None
@@ -96,6 +97,7 @@ def summarise(
     if not n:
         return WindowSummary(name, origin, 0, dict(dropped), None, None)
     rails = accounts.info.selected
+    unknown = (accounts.rest.unknown,) if accounts.rest.unknown else ()
     duration_s = sum(accounts.duration_s(each) for each in occurrences) / n
     if not all(accounts.resolved(each) for each in occurrences):
         return _unresolved(name, occurrences, dropped, accounts, duration_s)
@@ -117,7 +119,7 @@ def summarise(
         total_j=whole.energy_j,
         total_half_width_j=total_error_j,
         systematic_j=_systematic_j(accounts, whole) / n,
-        remarks=remarks,
+        remarks=(*remarks, *unknown),
     )
 
 
@@ -137,8 +139,6 @@ def _joules(
         degrees, quantile = _MANY, _Z95
         basis: Basis = "edges"
         remarks: tuple[str, ...] = ()
-        if not values[0].deviation_j:
-            return Joules(mean_j, None, basis), remarks
     else:
         found = interval_of_mean([each.energy_j for each in values])
         shared_j = sum(each.shared_j for each in values) / n
@@ -149,6 +149,8 @@ def _joules(
         half_j = max(math.hypot(half_j, _Z95 * shared_j), (total_error_j or 0.0) / n)
         basis, remarks = found.basis, found.remarks
         quantile = t_quantile(0.975, n - 1)
+    if not half_j:  # equal to the last bit, and no step is known: nothing bounds it
+        return Joules(mean_j, None, basis), remarks
     seen = detect(mean_j, half_j / quantile, degrees)
     limit_j = None if mean_j > seen.critical else seen.upper_limit
     return Joules(mean_j, half_j, basis, seen.critical, limit_j), remarks
@@ -202,16 +204,18 @@ def _unresolved(
     ]
     whole = together(parts)
     half_j = whole.half_width_j or None
-    seen = detect(whole.energy_j / n, (half_j or 0.0) / _Z95 / n, _MANY)
-    limit_j = None if whole.energy_j / n > seen.critical else seen.upper_limit
-    half_each_j = None if half_j is None else half_j / n
+    each = Joules(whole.energy_j / n, None, "edges")
+    if half_j is not None:
+        seen = detect(whole.energy_j / n, half_j / _Z95 / n, _MANY)
+        limit_j = None if whole.energy_j / n > seen.critical else seen.upper_limit
+        each = Joules(whole.energy_j / n, half_j / n, "edges", seen.critical, limit_j)
     return WindowSummary(
         name=name,
         origin=origin,
         n=n,
         dropped=dict(dropped),
         duration_s=duration_s,
-        energy=Joules(whole.energy_j / n, half_each_j, "edges", seen.critical, limit_j),
+        energy=each,
         total_j=whole.energy_j,
         total_half_width_j=half_j,
         systematic_j=_systematic_j(accounts, whole) / n,

@@ -10,7 +10,7 @@ from typing import Any
 
 from profiler.errors import FileFormatError
 from profiler.files import read_json, write_atomic
-from profiler.listing import quantity
+from profiler.listing import NOT_SEEN, quantity
 from profiler.meters.base import MeterInfo
 from profiler.probe import ProbeResult
 from profiler.window_summary import Joules, WindowSummary
@@ -22,7 +22,8 @@ _COLUMNS = ("window", "n", "each", "95 % interval", "systematic", "all n", "dura
 def as_table(summaries: Sequence[WindowSummary], info: MeterInfo) -> str:
     """Lines of text: a window each, then its part above rest and its rails, then notes.
 
-    What lies below the critical level is shown as ``< limit``.
+    What lies below the critical level is shown as ``< limit``, and where there is none, as a rail
+    that never stepped has none, as ``not seen``.
     """
     if not summaries:
         return "no window has ended"
@@ -103,7 +104,7 @@ def _rows(each: WindowSummary) -> list[tuple[str, ...]]:
 def _cells(joules: Joules) -> tuple[str, str]:
     if not joules.detected:
         limit_j = joules.upper_limit_j
-        return ("not seen" if limit_j is None else f"< {quantity(limit_j, 'J')}"), "-"
+        return (f"< {quantity(limit_j, 'J')}" if limit_j else NOT_SEEN), "-"
     interval = "unknown"
     if joules.half_width_j is not None:
         interval = f"+- {quantity(joules.half_width_j, 'J')} ({joules.basis})"
@@ -112,7 +113,7 @@ def _cells(joules: Joules) -> tuple[str, str]:
 
 def _with_error(value_j: float, half_width_j: float | None) -> str:
     if half_width_j is None:
-        return quantity(value_j, "J")
+        return quantity(value_j, "J") if value_j > 0 else NOT_SEEN
     if value_j <= half_width_j:
         return f"< {quantity(max(value_j, 0.0) + half_width_j, 'J')}"
     return f"{quantity(value_j, 'J')} +- {quantity(half_width_j, 'J')}"

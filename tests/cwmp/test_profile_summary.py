@@ -19,6 +19,7 @@ C = Quantity(5e-9, 4e-9, 8.0)
         (C, "< 12 nJ"),  # 5 + t95(8) 4 = 12.4
         (Quantity(-3e-9, 4e-9, 8.0), "< 7.4 nJ"),  # 0 + t95(8) 4
         (Quantity(0.0, 1e-12, 8.0), "< 1.9 pJ"),
+        (Quantity(0.0, 0.0, 10.0), "not seen"),
     ],
 )
 def test_a_cost_below_detection_is_a_limit_and_never_a_bare_zero(quantity, text):
@@ -48,6 +49,12 @@ def test_a_cost_below_detection_is_a_limit_and_never_a_bare_zero(quantity, text)
 )
 def test_a_row_of_the_table(row, cells):
     assert row.as_text() == cells
+
+
+def test_a_cost_that_nothing_bounds_has_no_limit():
+    nothing = Quantity(0.0, 0.0, 10.0)
+    a = CostRow("update", "random", "conv", "entry", 1, nothing, C, 24).as_json()["a_j"]
+    assert not a["detected"] and a["upper_limit"] is None
 
 
 def test_a_row_as_json_keeps_the_negative_estimate_beside_its_limit():

@@ -149,6 +149,19 @@ def test_measure_prints_a_table_that_names_its_origin(
     assert "above rest" in out and "W per busy core" in out
 
 
+def test_measure_of_a_counter_that_never_moved_prints_no_bare_zero(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: FakeMeter(0.0))
+    for repeat in ("1", "3"):
+        arguments = ("--idle-s", "0.01", "--repeat", repeat)
+        code, out, _ = _run(capfd, "measure", *arguments, "true")
+        assert code == 0
+        lines = [line for line in out.splitlines() if line.startswith(("energy", "above rest"))]
+        assert len(lines) == 2 and all("not seen" in line for line in lines), out
+        assert " 0 J" not in out
+
+
 def test_measure_with_chosen_rails_and_no_rest(
     sysfs_tree: SysfsTree, capfd: pytest.CaptureFixture[str]
 ) -> None:

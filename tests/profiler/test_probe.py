@@ -7,16 +7,18 @@ import math
 import random
 from itertools import accumulate, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins.jittered import JitteredDevice
 from stand_ins.sysfs import SysfsTree
 
 from profiler.errors import InputError, MeterReadError
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.modelled import ModelledMeter
 from profiler.meters.rapl import RaplSource
-from profiler.probe import ENOUGH_UPDATES, probe, update_statistics
+from profiler.probe import ENOUGH_UPDATES, FEWEST_UPDATES, probe, update_statistics
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 10**6))
@@ -107,12 +109,54 @@ def test_scripted_counter_is_described_as_scripted() -> None:
         found.rail("psys")
 
 
-def test_slow_counter_is_watched_to_the_end_of_the_time_and_no_longer() -> None:
+def test_slow_counter_is_watched_until_it_has_stepped_often_enough() -> None:
     clock = ManualClock(step_s=1e-3)
     meter = FakeMeter(100.0, period_s=0.1, clock=clock)
-    found = probe(meter, max_time_s=2.0, clock=clock, sleep=clock.advance)
+    found = probe(meter, max_time_s=1.0, clock=clock, sleep=clock.advance)
+    assert found.rail("cpu").updates == FEWEST_UPDATES
     assert found.period_s == pytest.approx(0.1, rel=0.05)
-    assert 2.0 <= found.duration_s <= 2.01
+    assert 3.0 <= found.duration_s <= 4.0
+    assert found.idle_s == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("period_s", "most_time_s", "duration_s"),
+    [
+        (0.1, 1.0, 1.0),  # no longer than was allowed
+        (0.4, None, 5.0),  # bounded without being told
+        (60.0, None, 1.0),  # a counter that has shown no step is not waited for
+        (0.014, None, 1.0),  # 32 steps are seen in 0.45 s
+    ],
+)
+def test_time_that_a_slow_counter_is_watched_has_an_end(
+    period_s: float, most_time_s: float | None, duration_s: float
+) -> None:
+    clock = ManualClock(step_s=1e-3)
+    clock.advance(1.0)
+    found = probe(
+        FakeMeter(100.0, period_s=period_s, clock=clock),
+        most_time_s=most_time_s,
+        clock=clock,
+        sleep=clock.advance,
+    )
+    assert found.duration_s == pytest.approx(duration_s, abs=0.01)
+
+
+def test_a_rail_that_draws_nothing_does_not_hold_up_the_others() -> None:
+    clock = ManualClock(step_s=1e-4)
+    meter = FakeMeter({"package-0": 10.0, "uncore-0": 0.0}, clock=clock)
+    assert probe(meter, clock=clock, sleep=clock.advance).duration_s == pytest.approx(1.0, abs=0.01)
+
+
+def test_period_of_a_jittered_counter_is_known_to_a_tenth() -> None:
+    generator = np.random.default_rng(1)
+    periods_s = [JitteredDevice(60.0, 0.1, generator).probed().period_s for _ in range(200)]
+    assert np.quantile(np.array(periods_s, float), [0.05, 0.95]) == pytest.approx(0.1, rel=0.16)
+
+
+def test_a_longest_time_below_the_usual_one_is_refused() -> None:
+    with pytest.raises(InputError, match="at most"):
+        probe(FakeMeter(), max_time_s=1.0, most_time_s=0.5)
 
 
 def test_counter_without_an_update_says_so() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from profiler.meters.base import MeterInfo, Rail, Reading, Systematic
-from profiler.probe import IDLE_SHARE, ProbeResult, RailProbe
+from profiler.probe import ProbeResult, probe
 
 
 class JitteredDevice:
@@ -27,6 +27,7 @@ class JitteredDevice:
     ) -> None:
         self.now_s, self.rest_w, self.period_s, self.jitter = 0.0, rest_w, period_s, jitter
         self.generator = generator
+        self._read_since = False
         self.times_s, self.joules = [0.0], [0.0]
         self.shown_s = -period_s * generator.uniform()
         self.next_s = self._after(0.0)
@@ -58,20 +59,24 @@ class JitteredDevice:
         self.spend(seconds, self.rest_w)
 
     def read(self) -> Reading:
+        self._read_since = True
         shown_j = float(np.interp(self.shown_s, self.times_s[-40:], self.joules[-40:]))
         return Reading(self.now_s, {"cpu": shown_j})
 
     def close(self) -> None: ...
 
+    def clock(self) -> float:
+        """The time of the next step, once the last was read: to one who reads without a pause,
+        nothing happens in between.
+        """
+        if self._read_since:
+            self._read_since = False
+            self.sleep(self.next_s - self.now_s)
+        return self.now_s
+
     def probed(self) -> ProbeResult:
-        """What a probe of one second would find; the idle power is really read."""
-        before = self.read()
-        self.sleep(IDLE_SHARE)
-        idle_w = (self.read().energy_j["cpu"] - before.energy_j["cpu"]) / IDLE_SHARE
-        self.sleep(1 - IDLE_SHARE)
-        p99_s = self.period_s * (1 + 0.98 * self.jitter)
-        rail = RailProbe("cpu", 99, self.period_s, p99_s, None, idle_w)
-        return ProbeResult(self.period_s, p99_s, None, 1e-6, idle_w, 99, 1.0, (rail,))
+        """What a probe of a second finds."""
+        return probe(self, max_time_s=1.0, clock=self.clock, sleep=self.sleep)
 
     def _after(self, moment_s: float) -> float:
         return moment_s + self.period_s * self.generator.uniform()

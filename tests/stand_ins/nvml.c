@@ -227,7 +227,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *energy
     if (gpu.status != SUCCESS) return gpu.status;
     double shown_s = last_step_s(&gpu, t), lag_s = gpu.lag_ms * 1e-3;
     if (t < gpu.reset_s)
-        *energy_mj = gpu.energy_mj + (unsigned long long)(1e3 * drawn_j(&gpu, shown_s - lag_s));
+        *energy_mj = gpu.energy_mj + (unsigned long long)(1e3 * drawn_j(&gpu, shown_s - lag_s) + 1e-6);
     else {
         double since_j = drawn_j(&gpu, shown_s - lag_s) - drawn_j(&gpu, gpu.reset_s);
         *energy_mj = since_j > 0 ? (unsigned long long)(1e3 * since_j) : 0;
