@@ -22,6 +22,7 @@ from profiler.errors import (
 from profiler.meters.base import EnergyMeter, MeterInfo, Rail, Reading, SourceReport, choose_rails
 from profiler.meters.counted import Channel, started
 from profiler.meters.counter import UnwrappedCounter, read_counters
+from profiler.meters.forked import Opener
 from profiler.meters.power_supply import (
     UNPLUG,
     Battery,
@@ -52,6 +53,10 @@ SCOPE = (
     "no accuracy is published for a fuel gauge; where it shows charge, joules are that times the "
     "voltage at the terminals",
 )
+HELD = (
+    "power is sampled each second, and how often the gauge renews it is unknown: where that is "
+    "less, the interval is too narrow for power that moves"
+)
 
 
 class BatteryMeter:
@@ -76,6 +81,7 @@ class BatteryMeter:
         background: bool = True,
     ) -> None:
         self._info = _info(found, rails)
+        self._opener = Opener(self._info.name)
         self._all, self._supplies = tuple(found), supplies
         self._lock, self._closed = threading.Lock(), False
         self._losses = 0
@@ -101,6 +107,7 @@ class BatteryMeter:
 
     def read(self) -> Reading:
         """Joules since opening."""
+        self._opener.check()
         with self._lock:
             if self._closed:
                 raise MeterReadError("the battery meter is closed; open it again")
@@ -119,6 +126,8 @@ class BatteryMeter:
 
     def close(self) -> None:
         """Stop looking; a second call does nothing."""
+        if self._opener.elsewhere:
+            return
         with self._lock:
             self._closed = True
         self._stop.set()
@@ -232,7 +241,7 @@ def _info(found: Sequence[Battery], rails: Sequence[str] | None) -> MeterInfo:
         selected=selected,
         lag_s=LAG_S,
         longest_step_s=STEP_S if counts else None,
-        scope=SCOPE,
+        scope=SCOPE if counts else (*SCOPE, HELD),
     )
 
 

@@ -40,6 +40,7 @@ from profiler.meters.external_options import ExternalOptions, parse_argument
 from profiler.meters.external_stream import open_feed
 from profiler.meters.external_sum import StreamSum
 from profiler.meters.external_timing import MOST_DRIFT, Timing, fastest_s, timing_of
+from profiler.meters.forked import Opener
 
 RAIL = Rail("external", "external")
 _CHIP_PERIODS, _SHORTEST_CHIP_S, _CHIP_PHASE = 2, 0.08, 0.37
@@ -69,6 +70,7 @@ class ExternalMeter:
         self._lock = threading.Lock()
         self._closed = False
         self._ended: MeterError | None = None
+        self._opener = Opener(info.name)
         self._came_s = time.perf_counter()
         follower.hand_over(self._receive)
 
@@ -83,6 +85,7 @@ class ExternalMeter:
 
     def read(self) -> Reading:
         """Joules up to the newest sample that has come."""
+        self._opener.check()
         try:
             self._synchronise()
         except RuntimeError as error:

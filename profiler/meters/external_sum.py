@@ -1,7 +1,8 @@
 """The joules of a stream: samples in, a sum out, and nothing that no energy can explain.
 
 Watts are added up by the trapezoid over the stream's own times, with the variance of
-`profiler.meters.sampled`, (p_(i+1) - p_i)^2 h^2 / 12 for each interval. Where samples carry no time
+`profiler.meters.sampled` for each interval, both of its terms; a load that runs in step with the
+stream's own times is not seen by it. Where samples carry no time
 they are placed where they arrived, give or take s_a seconds, which adds no more than
 (p_(i+1) - p_i)^2 s_a^2. A stream that counts energy is taken at its word, and adds no variance.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from profiler.errors import CounterFaultError, MeterError, MeterReadError
 from profiler.meters.external_format import Sample
 from profiler.meters.external_timing import AgeWatch, Timing
+from profiler.meters.sampled import jump_variance_j2, swing_variance_j2
 
 _FIRST_STEP_S = 60.0  # a coarse counter of energy may have been about to step for so long
 
@@ -42,6 +44,7 @@ class StreamSum:
     duplicates: int = 0
     failure: MeterError | None = None
     _last: tuple[float, float] | None = None
+    _before: tuple[float, float] | None = None  # watts and seconds of the interval before
     _newest_s: float | None = None
     _changed_s: float | None = None
     _ages: AgeWatch = field(init=False)
@@ -84,7 +87,7 @@ class StreamSum:
         self.failure = self.failure or type(cause)(
             f"the external meter's joules are lost: {cause}; repeat the measurement"
         )
-        self._last = None
+        self._last = self._before = None
         self._changed_s = None
         self.losses += 1
 
@@ -98,8 +101,11 @@ class StreamSum:
         if self.counts_energy:
             return self._add_joules(when_s, last_s, step)
         self.energy_j += (last + step / 2) * length_s
-        jitter_s2 = length_s**2 / 12 + self.timing.arrival_error_s**2
-        self.variance_j2 += step**2 * jitter_s2
+        self.variance_j2 += jump_variance_j2(step, length_s)
+        self.variance_j2 += (step * self.timing.arrival_error_s) ** 2
+        if self._before is not None:
+            self.variance_j2 += swing_variance_j2(*self._before, step, length_s)
+        self._before = (step, length_s)
         return None
 
     def _add_joules(self, when_s: float, last_s: float, step_j: float) -> MeterError | None:

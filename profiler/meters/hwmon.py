@@ -222,11 +222,18 @@ def _scope(chosen: Sequence[ChipRail]) -> tuple[str, ...]:
         )
     if any(BOARD_MONITORS.match(chip) for chip in chips):
         sentences.append("what lies behind the monitor's shunt on this board, and nothing else")
+    if any(each.power is not None and each.refresh_s is None for each in chosen):
+        sentences.append(
+            "power is sampled, and how often the chip renews it is unknown: where that is less "
+            "often, the interval is too narrow for power that moves"
+        )
     return tuple(sentences)
 
 
 def _systematic(chosen: Sequence[ChipRail]) -> tuple[Systematic, ...]:
-    """The terms of the chip for which they add up to most."""
+    """The terms of the chip for which they add up to most; none if one chip's are unknown."""
+    if not all(each.systematic for each in chosen):
+        return ()
     return max((each.systematic for each in chosen), key=_share)
 
 

@@ -1,18 +1,30 @@
 """Joules from watts: a power sensor, read over and over by a thread, summed up.
 
-Between two samples p_i and p_(i+1), h seconds apart, the trapezoid counts (p_i + p_(i+1)) h / 2.
-Where the power did not drift but jumped, at a moment nobody saw, that is off by a share of the
-jump that is uniform between -1/2 and 1/2, a variance of::
+Between two samples p_i and p_(i+1), h_i seconds apart, the trapezoid counts
+(p_i + p_(i+1)) h_i / 2. With d_i = p_(i+1) - p_i, each interval adds a variance of::
 
-    (p_(i+1) - p_i)^2 h^2 / 12
+    d_i^2 h_i^2 / 12 + (10 / 12) max(-d_i d_(i+1), 0) ((h_i + h_(i+1)) / 2)^2
 
-which is added up beside the joules (`Reading.variance_j2`) and ends in each window's standard
-error. To its readers such a meter is a counter that steps at each sample: ``read`` shows the sum up
+beside the joules (`Reading.variance_j2`); it ends in each window's standard error. Where power
+jumps now and then, at a moment nobody saw, the trapezoid is off by a share of the jump that is
+uniform between -1/2 and 1/2: the first term is exact, and the second 0. Where it moves faster than
+it is sampled, samples are independent of each other: with a variance of s^2, E d_i^2 = 2 s^2 and
+E(-d_i d_(i+1)) = s^2, and both together are s^2 h^2, that of a sum of independent samples. The
+maximum makes it a little wide.
+
+Samples tell of what lies between them only if no load can run in step with them, so sample k is
+taken at (k + U) period, with U uniform between 0 and 1. In simulated windows of 10 s, 95 %
+intervals held the truth in 94 % for bursts of 5 to 40 ms sampled every 0.1 and 0.2 s, in 97 % for
+one jump in 20 periods, in 95 to 97 % for square waves of 50 and 100 Hz sampled every 10 ms, and in
+98 to 100 % for noise that forgets itself within 5 to 500 ms, sampled every 0.1 s.
+
+To its readers such a meter is a counter that steps at each sample: ``read`` shows the sum up
 to the last one, so probing finds the sampling period, and windows begin and end in quiet.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +33,24 @@ from typing import Protocol
 
 from profiler.errors import CounterFaultError, InputError, MeterError, MeterReadError
 from profiler.meters.base import MeterInfo, Reading
+from profiler.meters.forked import Opener
 
 LONGEST_GAP_PERIODS, SHORTEST_GAP_S = 10.0, 0.5
+
+
+def jump_variance_j2(step_w: float, length_s: float) -> float:
+    """J^2 of a jump of *step_w* at an unknown moment of *length_s*: d^2 h^2 / 12."""
+    return (step_w * length_s) ** 2 / 12
+
+
+def swing_variance_j2(before_w: float, before_s: float, step_w: float, length_s: float) -> float:
+    """J^2 of power that moves faster than its samples: (10/12) max(-d_i d_(i+1), 0) h^2.
+
+    Args:
+        before_w, before_s: the step before, and the seconds it took.
+        step_w, length_s: this one; h is the mean of the two lengths.
+    """
+    return 10 / 12 * max(-before_w * step_w, 0.0) * ((before_s + length_s) / 2) ** 2
 
 
 class PowerSensor(Protocol):
@@ -51,9 +79,11 @@ class SampledMeter:
     Args:
         info: of the meter; ``info.selected`` names what ``watts`` returns.
         sensor: closed with the meter.
-        period_s: seconds between samples, the sensor's own update interval where that is known.
+        period_s: seconds between samples on average, the sensor's own update interval where that is
+            known.
         clock: seconds.
         background: sample by a thread; without it the owner calls `sample`.
+        draw: a uniform number in [0, 1), for the time of each sample within its period.
 
     Raises:
         InputError: a period that is not positive.
@@ -68,16 +98,20 @@ class SampledMeter:
         *,
         clock: Callable[[], float] = time.perf_counter,
         background: bool = True,
+        draw: Callable[[], float] | None = None,
     ) -> None:
         if not (isfinite(period_s) and period_s > 0):
             raise InputError(f"a sensor is sampled every so many seconds, not every {period_s}")
         self.period_s = period_s
         self.max_gap_s = max(LONGEST_GAP_PERIODS * period_s, SHORTEST_GAP_S)
         self._info, self._sensor, self._clock = info, sensor, clock
+        self._draw = draw or random.Random().random  # not the shared one: its owner may seed it
+        self._opener = Opener(info.name)
         self._lock = threading.Lock()
         self._energy_j = dict.fromkeys(info.selected, 0.0)
         self._variance_j2 = dict.fromkeys(info.selected, 0.0)
         self._last: tuple[float, Mapping[str, float]] | None = None
+        self._before: tuple[float, Mapping[str, float]] | None = None  # seconds and watts of d_i
         self._losses = 0
         self._failure: MeterError | None = None
         self._closed = False
@@ -98,6 +132,7 @@ class SampledMeter:
 
     def read(self) -> Reading:
         """Joules up to the last sample."""
+        self._opener.check()
         now_s = self._clock()
         with self._lock:
             if self._closed:
@@ -121,6 +156,11 @@ class SampledMeter:
 
     def close(self) -> None:
         """Stop sampling and let go of the sensor; a second call does nothing."""
+        if (
+            self._opener.elsewhere
+        ):  # a fork may have left the lock held by a thread that is not here
+            self._closed = True
+            return
         with self._lock:
             if self._closed:
                 return
@@ -131,10 +171,13 @@ class SampledMeter:
         self._sensor.close()
 
     def _run(self) -> None:
-        due_s = self._clock() + self.period_s
+        begin_s = self._clock()
+        due_s = begin_s + self._draw() * self.period_s
         while not self._stop.wait(max(due_s - self._clock(), 0.0)):
             self.sample()
-            due_s = max(due_s + self.period_s, self._clock())
+            late_s = self._clock() - begin_s - 2 * self.period_s
+            begin_s += self.period_s + max(late_s, 0.0)
+            due_s = begin_s + self._draw() * self.period_s
 
     def _take(self) -> tuple[float, Mapping[str, float]]:
         before_s = self._clock()
@@ -154,24 +197,36 @@ class SampledMeter:
             if length_s > self.max_gap_s:
                 self._lose(self._late(length_s))
             else:
-                for rail in self._info.selected:
-                    step_w = watts[rail] - last[rail]
-                    self._energy_j[rail] += (last[rail] + step_w / 2) * length_s
-                    self._variance_j2[rail] += (step_w * length_s) ** 2 / 12
+                self._count(length_s, last, watts)
         self._last = (now_s, watts)
         self._sampled_s = now_s
+
+    def _count(
+        self, length_s: float, last: Mapping[str, float], watts: Mapping[str, float]
+    ) -> None:
+        step_w = {rail: watts[rail] - last[rail] for rail in self._info.selected}
+        before = self._before
+        for rail, step in step_w.items():
+            self._energy_j[rail] += (last[rail] + step / 2) * length_s
+            self._variance_j2[rail] += jump_variance_j2(step, length_s)
+            if before is not None:
+                self._variance_j2[rail] += swing_variance_j2(
+                    before[1][rail], before[0], step, length_s
+                )
+        self._before = (length_s, step_w)
 
     def _check_fresh(self, now_s: float) -> None:
         """A sum that stopped growing is no energy: the thread starved or the sensor hangs."""
         silent_s = now_s - self._sampled_s
         if silent_s > self.max_gap_s:
             if self._last is not None:
-                self._last = None
+                self._last = self._before = None
                 self._losses += 1
             raise self._late(silent_s)
 
     def _lose(self, cause: MeterError) -> None:
         self._failure, self._last = self._failure or cause, None
+        self._before = None
         self._losses += 1
 
     def _late(self, length_s: float) -> MeterReadError:

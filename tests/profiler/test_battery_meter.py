@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -283,3 +284,30 @@ def test_what_it_cannot_do_is_refused(board_tree: BoardTree, how: dict[str, obje
     board_tree.battery("BAT0", 10.0)
     with pytest.raises(InputError):
         SOURCE.open(**how)  # type: ignore[arg-type]
+
+
+def test_a_power_says_that_its_own_refresh_is_unknown_and_a_charge_does_not(
+    board_tree: BoardTree,
+) -> None:
+    board_tree.battery("BAT0", 10.0, shows="power")
+    with_power = SOURCE.open(clock=ManualClock(), background=False)
+    assert any("renews it is unknown" in sentence for sentence in with_power.info.scope)
+    with_power.close()
+    board_tree.battery("BAT0", 10.0, shows="energy")
+    meter = _open(board_tree)
+    assert not any("renews" in sentence for sentence in meter.info.scope)
+    meter.close()
+
+
+def test_a_forked_child_is_told_to_open_its_own(board_tree: BoardTree) -> None:
+    board_tree.battery("BAT0", 10.0)
+    meter = _open(board_tree)
+    child = os.fork()
+    if not child:
+        try:
+            meter.read()
+        except MeterReadError as error:
+            os._exit(7 if "open a meter after the fork" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    meter.close()

@@ -39,6 +39,10 @@ def test_the_sum_is_the_trapezoid_and_its_variance(steps: list[tuple[float, floa
         length_s = times_s[row] - times_s[row - 1]
         joules += (watts[row] + watts[row - 1]) / 2 * length_s
         variance_j2 += (watts[row] - watts[row - 1]) ** 2 * length_s**2 / 12
+        if row > 1:
+            back = (watts[row] - watts[row - 1]) * (watts[row - 2] - watts[row - 1])
+            mean_s = (times_s[row] - times_s[row - 2]) / 2
+            variance_j2 += 10 / 12 * max(back, 0.0) * mean_s**2
     assert total.energy_j == pytest.approx(joules)
     assert total.variance_j2 == pytest.approx(variance_j2)
     assert total.losses == 0 and total.failure is None
@@ -145,3 +149,9 @@ def test_a_slow_drift_of_the_clock_is_followed_and_a_fast_one_is_not(
     assert (total.losses > 0) == lost
     if not lost:
         assert total.energy_j == pytest.approx(10.0 * (20_000 - 1) * PERIOD_S)
+
+
+def test_power_that_moves_faster_than_the_stream_is_no_certainty() -> None:
+    total = _feed(_sum(), *((number * PERIOD_S, 10.0 * (number % 2)) for number in range(5)))
+    # four steps of 10 W, three of them against the one before
+    assert total.variance_j2 == pytest.approx(PERIOD_S**2 * (4 * 100 + 3 * 1000) / 12)
