@@ -57,6 +57,8 @@ def compare(
         print_json({"a": str(a), "b": str(b)} | found.as_dict())
         return
     click.secho(f"B = {b.name} against A = {a.name}", bold=True)
+    if found.one_session:
+        click.echo("A and B are one session: that they agree says nothing; compare two runs.")
     _print_metadata(found)
     _print_family("cells: marginal joules a call", found.cells, found)
     if found.fits:
@@ -143,9 +145,12 @@ def _print_summary(found: Comparison) -> None:
         "which is sharper: a row may differ though its interval reaches 1 (*), or agree though it "
         "reaches beyond the margin",
         "finds: the difference that would have been found 4 times in 5",
-        "one session each: what changed between the sessions, the room's temperature too, is in "
-        "every row",
     ]
+    if not found.one_session:
+        lines.append(
+            "one session each: what changed between the sessions, the room's temperature too, is "
+            "in every row"
+        )
     width = max(shutil.get_terminal_size().columns, 40)
     for line in lines:
         click.echo(textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False))

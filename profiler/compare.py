@@ -67,6 +67,7 @@ class Comparison:
         systematic: of A and B, the share of the energy by which its meter may be off; ``None``
             where the trace does not say.
         margin, level: as asked for.
+        one_session: whether both hold the very same blocks: nothing was repeated.
     """
 
     metadata: tuple[Difference, ...]
@@ -77,6 +78,7 @@ class Comparison:
     systematic: tuple[float | None, float | None]
     margin: float
     level: float
+    one_session: bool = False
 
     @property
     def layers_that_differ(self) -> tuple[str, ...]:
@@ -91,6 +93,13 @@ class Comparison:
             for row, plain in zip(getattr(self, name), document[name], strict=True):
                 plain["verdict"] = row.contrast.verdict
         return document | {"layers_that_differ": list(self.layers_that_differ)}
+
+
+def _one_session(a: Trace, b: Trace) -> bool:
+    """Whether both are of one session, whatever files they were read from."""
+    if (a.metadata.created_utc, a.metadata.seed) != (b.metadata.created_utc, b.metadata.seed):
+        return False
+    return bool(a.blocks["energy_j"].tolist() == b.blocks["energy_j"].tolist())
 
 
 def compare_traces(
@@ -155,6 +164,7 @@ def compare_traces(
         systematic=gains,
         margin=margin,
         level=level,
+        one_session=_one_session(a, b),
     )
 
 

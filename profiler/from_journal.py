@@ -30,6 +30,8 @@ def trace_of_journal(path: str | Path) -> Trace:
             no block.
     """
     path = Path(path)
+    if path.suffix in (".parquet", ".csv"):
+        raise FileFormatError(f"{path} is a trace, not a journal; give the session's .journal")
     measured = Journal.read(path)
     try:
         return _trace(measured)

@@ -74,7 +74,8 @@ def find_meter(
     Args:
         spec: ``auto``, a source's name, or ``name:argument`` as in ``replay:FILE``. ``auto``
             takes the best counter of the device's kind; a CPU without one is modelled, and
-            the meter says so; a GPU without one is an error.
+            the meter says so; a GPU without one is an error, but for a Jetson's, which the rails
+            of its module hold.
         device: the torch device that does the work, ``cpu`` or ``cuda:N``.
         rails: the rails that make up "this device"; ``None`` takes the source's own choice.
 
@@ -107,7 +108,7 @@ def discover() -> list[SourceReport]:
 def _best(device: str, rails: Sequence[str] | None) -> EnergyMeter:
     kind = device.partition(":")[0]
     if kind == "cuda":
-        return meter_source(_gpu_source()).open(device=device, rails=rails)
+        return _of_gpu(device, rails)
     if kind != "cpu":
         raise InputError(f"no meter knows the device {device!r}; name one with --meter")
     causes = []
@@ -117,13 +118,41 @@ def _best(device: str, rails: Sequence[str] | None) -> EnergyMeter:
         if any(report.usable and _of_processor(report) for report in reports):
             return source.open(device=device, rails=rails)
         causes += [
-            f"{name} was not usable: {report.cause} ('cwmp devices' says what to do)"
+            f"{name} was not usable: {report.cause}; {_one_line(report.remedy)}"
             for report in reports
             if not report.usable and (name == AUTO_CPU[0] or report.device is not None)
         ]
     from profiler.meters.modelled import SOURCE
 
     return SOURCE.open(device=device, rails=rails, remarks=tuple(causes))
+
+
+def _of_gpu(device: str, rails: Sequence[str] | None) -> EnergyMeter:
+    """A GPU's own counter; on a Jetson, whose GPU has none, the rails of the module it is part of.
+
+    Raises:
+        MeterNotFoundError: neither can be read.
+    """
+    name = _gpu_source()
+    try:
+        return meter_source(name).open(device=device, rails=rails)
+    except MeterNotFoundError as error:
+        board = meter_source("ina3221")
+        (report,) = board.discover()
+        jetson = "Jetson" in (report.device or "")
+        if name != "nvml" or not (jetson or report.usable):
+            raise
+        if report.usable or rails is not None:
+            return board.open(device=device, rails=rails)
+        raise MeterNotFoundError(
+            f"this {report.device} shows its GPU's energy by ina3221 alone: {report.cause}; "
+            f"{_one_line(report.remedy)}"
+        ) from error
+
+
+def _one_line(remedy: str | None) -> str:
+    """A remedy for a message; one that takes several lines stays in the listing."""
+    return remedy if remedy and "\n" not in remedy else "'cwmp devices' says what to do"
 
 
 def _of_processor(report: SourceReport) -> bool:

@@ -19,6 +19,8 @@ from profiler.sysfs import is_there, read_kernel_file
 _PACKAGE = re.compile(r"package-\d+(?:-die-\d+)?")
 _ZONE = re.compile(r"^intel-rapl(?P<mmio>-mmio)?:(?P<top>\d+)(?::(?P<sub>\d+))?$")
 _ATTEMPTS = 3
+DEAD = "its counter cannot be read"
+"""How the reason begins for which a memory's rail is left out that this machine should have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,26 +142,31 @@ def _rail(name: str, parent: str | None, mmio: bool, taken: set[str]) -> Rail:
 
 
 def _without_overlaps(zones: Iterable[Zone]) -> Iterator[Zone]:
-    """*zones*, those taken out that lie in a whole socket's, or whose counter never counted."""
+    """*zones*, those taken out that lie in a whole socket's, or whose counter is dead."""
     zones = list(zones)
     names = {zone.rail.name for zone in zones}
     for zone in zones:
         whole, because = zone.rail.name.partition("-die-")[0], None
         if whole != zone.rail.name and whole in names:
             because = f"lies inside {whole}"
-        elif zone.rail.domain == "dram" and _stands_at_zero(zone):
-            because = "stands at 0: this machine does not count its memory"
+        elif zone.rail.domain == "dram":
+            because = _dead(zone)
         if zone.rail.counted and because is not None:
             zone = replace(zone, rail=replace(zone.rail, counted=False, excluded_because=because))
         yield zone
 
 
-def _stands_at_zero(zone: Zone) -> bool:
+def _dead(zone: Zone) -> str | None:
+    """Why a memory's counter counts nothing; one that root alone may read is not dead."""
     try:
         text = read_kernel_file(zone.energy_path).strip()
-    except OSError:
-        return False
-    return text != b"" and text.strip(b"0") == b""
+    except PermissionError:
+        return None
+    except OSError as error:
+        return f"{DEAD}: {error.strerror}"
+    if text != b"" and text.strip(b"0") == b"":
+        return "stands at 0: this machine does not count its memory"
+    return None
 
 
 def _name(folder: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from profiler.host import cpu_model, cpu_vendor, virtualisation
 from profiler.meters.base import MeterInfo, SourceReport, choose_rails
 from profiler.meters.counted import Channel, CountedMeter, longest_read_gap_s, started
 from profiler.meters.powercap import (
+    DEAD,
     Zone,
     absence,
     permission_command,
@@ -80,7 +82,7 @@ class RaplMeter(CountedMeter):
             rails=available,
             selected=selected,
             max_read_gap_s=longest_read_gap_s(channels),
-            scope=scope(read),
+            scope=(*scope(read), *_dead(zones, selected)),
             systematic=gain(cpu_vendor(), read),
         )
         super().__init__(info, channels, partial(_close, handles))
@@ -104,7 +106,7 @@ class RaplSource:
             except MeterPermissionError as error:
                 cause, remedy = str(error).partition(";")[0], permission_remedy(powercap)
             except (MeterError, InputError) as error:
-                cause, remedy = str(error), "choose other rails with --rails"
+                cause, remedy = str(error), _others(zones)
         return [
             SourceReport(
                 self.name,
@@ -139,6 +141,28 @@ class RaplSource:
 
 
 SOURCE = RaplSource()
+
+
+def _dead(zones: Sequence[Zone], selected: Sequence[str]) -> tuple[str, ...]:
+    """What is outside the joules since its counter is dead."""
+    return tuple(
+        f"{zone.rail.name} is outside: {zone.rail.excluded_because}"
+        for zone in zones
+        if (zone.rail.excluded_because or "").startswith(DEAD) and zone.rail.name not in selected
+    )
+
+
+def _others(zones: Sequence[Zone]) -> str:
+    """Which rails can be had where one of those counted cannot."""
+    left = []
+    for zone in zones:
+        if zone.rail.counted:
+            with suppress(MeterError):
+                RaplMeter(zones, [zone.rail.name]).close()
+                left.append(zone.rail.name)
+    if not left:
+        return "use another meter, or choose other rails with --rails"
+    return f"leave the broken rail out: --meter rapl --rails {','.join(left)}"
 
 
 def _powercap() -> Path:

@@ -70,6 +70,9 @@ def test_trace_agrees_with_itself(
     _, out, _ = _run(capfd, traces[0], traces[0], "--margin", "0.2")
     assert "the same device, meter, governor and software" in out
     assert "layers that differ: none was found" in out
+    assert "A and B are one session" in out
+    assert "one session each" not in out
+    assert "are one session" not in _run(capfd, *traces)[1]
     assert "differs 0, agrees within 20 %" in out
 
 

@@ -84,3 +84,12 @@ def test_what_is_no_journal_is_refused(session: tuple[Trace, Path], tmp_path: Pa
         path.write_bytes(content)
         with pytest.raises(FileFormatError, match=says):
             trace_of_journal(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_trace_is_no_journal_and_force_does_not_help(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"trace{suffix}"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(FileFormatError, match="is a trace, not a journal") as refused:
+        trace_of_journal(path)
+    assert "--force" not in str(refused.value)

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from stand_ins.boards import BoardTree
 from stand_ins.nvml import NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
@@ -39,6 +40,59 @@ def test_auto_never_models_a_gpu(nvml_library: NvmlLibrary) -> None:
     nvml_library.script.unlink()
     with pytest.raises(MeterNotFoundError, match=r"no NVIDIA driver.*install"):
         find_meter(device="cuda:0")
+
+
+def _jetson(tree: SysfsTree, rails: dict[int, tuple[str, float]]) -> None:
+    board = BoardTree(tree.root)
+    board.name_board("NVIDIA Jetson AGX Orin Developer Kit")
+    board.jetson(rails)
+
+
+def test_auto_takes_the_rails_of_a_jetson_for_its_gpu(
+    bare_sysfs_tree: SysfsTree, nvml_library: NvmlLibrary
+) -> None:
+    nvml_library.script.unlink()
+    _jetson(
+        bare_sysfs_tree, {1: ("VDD_GPU_SOC", 3.0), 2: ("VDD_CPU_CV", 1.0), 3: ("VIN_SYS_5V0", 4.0)}
+    )
+    meter = find_meter(device="cuda:0")
+    assert (meter.info.name, meter.info.covers) == ("ina3221", "gpu")
+    meter.close()
+
+
+def test_jetson_whose_rails_must_be_chosen_says_so_and_not_how_to_install_a_driver(
+    bare_sysfs_tree: SysfsTree, nvml_library: NvmlLibrary
+) -> None:
+    nvml_library.script.unlink()
+    _jetson(bare_sysfs_tree, {1: ("ONE", 3.0), 2: ("TWO", 1.0)})
+    with pytest.raises(MeterNotFoundError, match=r"ina3221.*choose with --rails") as refused:
+        find_meter(device="cuda:0")
+    assert "driver" not in str(refused.value)
+    meter = find_meter(device="cuda:0", rails=["ONE"])
+    assert meter.info.selected == ("ONE",)
+    meter.close()
+
+
+def test_auto_counts_what_is_left_where_a_memory_is_dead(sysfs_tree: SysfsTree) -> None:
+    sysfs_tree.break_reading("intel-rapl:2:2")
+    meter = find_meter()
+    assert meter.info.name == "rapl"
+    (dead,) = [r for r in meter.info.rails if "cannot be read" in (r.excluded_because or "")]
+    assert dead.domain == "dram" and dead.name not in meter.info.selected
+    assert any(f"{dead.name} is outside" in sentence for sentence in meter.info.scope)
+    meter.close()
+
+
+def test_a_dead_package_names_the_rails_that_are_left(sysfs_tree: SysfsTree) -> None:
+    sysfs_tree.break_reading("intel-rapl:2")
+    (report,) = meter_source("rapl").discover()
+    left = [rail.name for rail in report.rails if rail.counted]
+    assert not report.usable and report.remedy is not None
+    rails = report.remedy.partition("--rails ")[2].split(",")
+    assert rails and set(rails) < set(left)
+    meter = find_meter("rapl", rails=rails)
+    meter.close()
+    assert any("--rails" in sentence for sentence in find_meter().info.assumptions)
 
 
 def test_auto_takes_nvml_for_a_gpu(

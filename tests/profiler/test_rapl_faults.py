@@ -145,8 +145,8 @@ def test_permissions_as_the_kernel_refuses_them(sysfs_tree: SysfsTree) -> None:
 
 
 def test_input_output_error_before_opening(sysfs_tree: SysfsTree) -> None:
-    sysfs_tree.break_reading("intel-rapl:2:2")
-    with pytest.raises(MeterReadError, match=r"intel-rapl:2:2/energy_uj failed: Input/output"):
+    sysfs_tree.break_reading("intel-rapl:2")
+    with pytest.raises(MeterReadError, match=r"intel-rapl:2/energy_uj failed: Input/output"):
         SOURCE.open()
 
 
