@@ -27,6 +27,7 @@ from profiler.meters.nvml import NvmlSource
 from profiler.meters.perf import PerfSource
 from profiler.meters.rapl import RaplSource
 from profiler.monitor import EnergyMonitor
+from profiler.progress import Standing
 from profiler.window import meter_window
 
 START_J = 5.0
@@ -163,17 +164,25 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Doing(KnownOperation):
-    """Does something at the start of one run after the session has begun to measure."""
+    """Does something at the start of a run in the session's pilot, after three of its blocks."""
 
-    at, runs = 28, 0
+    done = 0
 
     def arm(self, inject: Callable[[], None], *, ever: bool = False) -> None:
+        """Do *inject* once, or *ever* after."""
+        injected = [False]
+
         def hook() -> None:
-            self.runs += 1
-            if self.runs == self.at or (ever and self.runs > self.at):
+            if self.done >= 3 and (ever or not injected[0]):
+                injected[0] = True
                 inject()
 
         self.hook = hook
+
+    def follow(self, standing: Standing) -> None:
+        """The session's report of its progress."""
+        if standing.stage == "pilot":
+            self.done = standing.done
 
 
 def _operation(deposits: Any, cells: tuple[int, ...] = (10, 100)) -> _Doing:
@@ -206,7 +215,11 @@ def test_a_passing_fault_drops_its_block_and_no_other(
     operation.arm(spoil)
     with time_limit(60):
         trace = profile_known(
-            meter=watched, extra_operations=[operation], precision=0.2, max_time_s=20
+            meter=watched,
+            extra_operations=[operation],
+            progress=operation.follow,
+            precision=0.2,
+            max_time_s=20,
         )
     deposits.meter.close()
     assert sum(trace.metadata.dropped.values()) >= 1, "the fault passed unseen"
@@ -237,6 +250,7 @@ def test_a_lasting_fault_ends_the_session_and_it_is_resumed(
     operation.arm(spoil, ever=True)
     path = tmp_path / "t.journal"
     asked = {"extra_operations": [operation], "precision": 0.2, "journal": path}
+    asked["progress"] = operation.follow
     with time_limit(60), pytest.raises(MeterReadError, match="blocks in a row") as ended:
         profile_known(meter=deposits.meter, **asked)
     check_message(ended.value)
@@ -267,7 +281,9 @@ def test_a_step_of_the_wall_clock_changes_nothing(
         ahead[0] = step_s
 
     operation.arm(step)
-    trace = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
+    trace = profile_known(
+        meter=meter, extra_operations=[operation], progress=operation.follow, precision=0.2
+    )
     assert trace.metadata.dropped == {} and ahead[0] == step_s
     for k, blocks in trace.blocks.groupby("k"):
         assert (abs(blocks["cost_j_per_call"] / operation.energy_j(int(k)) - 1) < 0.4).all()
@@ -294,7 +310,9 @@ def test_a_host_that_sleeps_in_a_session(monkeypatch: pytest.MonkeyPatch, ledger
             meter.energy_j += 500.0  # what a machine asleep draws in that time
 
         operation.arm(sleep)
-        trace = profile_known(meter=meter, extra_operations=[operation], precision=0.2)
+        trace = profile_known(
+            meter=meter, extra_operations=[operation], progress=operation.follow, precision=0.2
+        )
     assert trace.metadata.dropped == {"suspend-gap": 1}
     assert trace.blocks["cost_j_per_call"].max() < 1.0
     ledger.add("every meter", "the host sleeps", "session", "detected")
