@@ -166,7 +166,7 @@ class Window:
         return Answer(
             _sum(result.rail_energy_j),
             half_width_j=1.959964 * (result.standard_error_j or 0.0),
-            systematic_j=result.systematic * abs(result.energy_j),
+            systematic_j=result.systematic_j or 0.0,
             duration_s=result.duration_s,
         )
 

@@ -30,7 +30,7 @@ def assumptions_of(trace: Trace) -> tuple[str, ...]:
             f"profiling: {operation} cost {slope.watts_per_k:+.2g} W a kelvin, standard error "
             f"{slope.standard_error:.1g}; adjusted to {slope.mean_c:.0f} C"
         )
-    gain = (f"systematic: +- {100 * term.relative:.2g} %, {term.cause}" for term in meta.systematic)
+    gain = (f"systematic: {term.bound}, {term.cause}" for term in meta.systematic)
     return tuple(dict.fromkeys((*meta.assumptions, *scope, *gain, *remarks)))
 
 
@@ -42,7 +42,11 @@ def trace_hash(trace: Trace) -> str:
     """
     from profiler.trace import COLUMNS
 
-    lacking = set() if trace.metadata.systematic else {"systematic"}
+    terms = trace.metadata.systematic
+    without_offset = {row: {"absolute_w"} for row, term in enumerate(terms) if not term.absolute_w}
+    lacking: dict[str, Any] = {"systematic": without_offset if terms else True}
+    if terms and not without_offset:
+        lacking = {}
     digest = hashlib.sha256(trace.metadata.model_dump_json(exclude=lacking).encode())
     optional = [column.name for column in COLUMNS if column.optional]
     empty = [name for name in optional if trace.blocks[name].isna().all()]

@@ -223,10 +223,7 @@ def _print_measurement(
         f"rails: {' + '.join(info.selected)}",
         *(f"scope: {sentence}" for sentence in info.scope),
         *(f"assumed: {sentence}" for sentence in info.assumptions),
-        *(
-            f"beside the interval: +- {100 * term.relative:.2g} % ({term.cause})"
-            for term in info.systematic
-        ),
+        *(f"beside the interval: {sentence}" for sentence in info.systematic_sentences),
         *dict.fromkeys((*total.remarks, *(above.remarks if above else ()))),
         f"exit code of the command: {', '.join(str(code) for code in exit_codes)}",
     ]

@@ -147,6 +147,12 @@ def energy_above_rest(repetitions: Sequence[Repetition]) -> Estimate | None:
     return _estimate(known, repetitions[0].above_rest_error_j)
 
 
+def systematic_j(repetitions: Sequence[Repetition]) -> float | None:
+    """Joules a run by which its meter may be off, beside the interval; ``None``: unknown."""
+    known = [each.run.systematic_j for each in repetitions if each.run.systematic_j is not None]
+    return fmean(known) if known else None
+
+
 def as_document(repetitions: Sequence[Repetition]) -> dict[str, Any]:
     """Everything as plain numbers and lists, for JSON."""
     above = energy_above_rest(repetitions)
@@ -154,6 +160,7 @@ def as_document(repetitions: Sequence[Repetition]) -> dict[str, Any]:
         "energy_j": asdict(total_energy(repetitions)),
         "energy_above_rest_j": asdict(above) if above else None,
         "systematic": repetitions[0].run.systematic,
+        "systematic_j": systematic_j(repetitions),
         "duration_s": fmean(each.run.duration_s for each in repetitions),
         "repetitions": [
             {

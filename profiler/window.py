@@ -266,15 +266,17 @@ def _result(
     if error_j is not None:
         sampled_j2 = sampling_variance_between(start, end, meter.info.selected)
         error_j = math.hypot(error_j, math.sqrt(sampled_j2))
+    energy_j = sum(rail_energy_j.values())
     return WindowResult(
         name=name,
         origin=meter.info.origin,
         duration_s=duration_s,
-        energy_j=sum(rail_energy_j.values()),
+        energy_j=energy_j,
         rail_energy_j=rail_energy_j,
         standard_error_j=error_j,
         quiet_s=quiet_s,
         systematic=meter.info.systematic_share,
+        systematic_j=meter.info.systematic_j(energy_j, duration_s),
     )
 
 

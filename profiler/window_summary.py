@@ -62,7 +62,9 @@ class WindowSummary:
         total_half_width_j: of its 95 % interval: what these n spent, so the instrument's error
             alone. Edges that two occurrences share cancel.
         systematic_j: beside the interval, an occurrence: the meter's gain error, and the most that
-            power which was not steady around an unaligned edge can have shifted the mean.
+            power which was not steady around an unaligned edge can have shifted the mean; ``None``
+            where the gain error is unknown.
+        edges_j: of these, what unsteady power can have shifted, which is known in any case.
         remarks: sentences for the reader.
     """
 
@@ -77,6 +79,7 @@ class WindowSummary:
     total_j: float | None = None
     total_half_width_j: float | None = None
     systematic_j: float | None = None
+    edges_j: float | None = None
     remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,7 +121,8 @@ def summarise(
         rails={rail: _joules(parts)[0] for rail, parts in by_rail.items()},
         total_j=whole.energy_j,
         total_half_width_j=total_error_j,
-        systematic_j=_systematic_j(accounts, whole) / n,
+        systematic_j=_systematic_j(accounts, whole, n, duration_s),
+        edges_j=whole.bias_j / n,
         remarks=(*remarks, *unknown),
     )
 
@@ -175,8 +179,11 @@ def _above(
     return found
 
 
-def _systematic_j(accounts: Accounts, whole: EdgeEstimate) -> float:
-    return accounts.info.systematic_share * abs(whole.energy_j) + whole.bias_j
+def _systematic_j(
+    accounts: Accounts, whole: EdgeEstimate, n: int, duration_s: float
+) -> float | None:
+    meter_j = accounts.info.systematic_j(whole.energy_j / n, duration_s)
+    return None if meter_j is None else meter_j + whole.bias_j / n
 
 
 def _unresolved(
@@ -218,7 +225,8 @@ def _unresolved(
         energy=each,
         total_j=whole.energy_j,
         total_half_width_j=half_j,
-        systematic_j=_systematic_j(accounts, whole) / n,
+        systematic_j=_systematic_j(accounts, whole, n, duration_s),
+        edges_j=whole.bias_j / n,
         remarks=(f"{short}: metered as one stretch, so how one differs from the next is unseen",),
     )
 

@@ -90,7 +90,7 @@ def read_windows(path: Path | str) -> dict[str, Any]:
 def _rows(each: WindowSummary) -> list[tuple[str, ...]]:
     if each.energy is None or each.duration_s is None:
         return [(each.name, "0", "-", "-", "-", "-", "-")]
-    systematic = f"+- {quantity(each.systematic_j, 'J')}" if each.systematic_j else "-"
+    systematic = _systematic(each)
     total = "-" if each.total_j is None else _with_error(each.total_j, each.total_half_width_j)
     first = (systematic, total, quantity(each.duration_s, "s"))
     rows: list[tuple[str, ...]] = [(each.name, str(each.n), *_cells(each.energy), *first)]
@@ -99,6 +99,14 @@ def _rows(each: WindowSummary) -> list[tuple[str, ...]]:
     if len(each.rails) > 1:
         rows += [(f"  {rail}", "", *_cells(one), "", "", "") for rail, one in each.rails.items()]
     return rows
+
+
+def _systematic(each: WindowSummary) -> str:
+    if each.systematic_j is not None:
+        return f"+- {quantity(each.systematic_j, 'J')}" if each.systematic_j else "-"
+    if each.total_j is None:
+        return "-"
+    return f"unknown, edges +- {quantity(each.edges_j, 'J')}" if each.edges_j else "unknown"
 
 
 def _cells(joules: Joules) -> tuple[str, str]:
@@ -125,5 +133,5 @@ def _about(info: MeterInfo) -> list[str]:
         f"rails: {' + '.join(info.selected)}",
         *(f"scope: {sentence}" for sentence in info.scope),
         *(f"assumed: {sentence}" for sentence in info.assumptions),
-        *(f"systematic: +- {100 * term.relative:.2g} % ({term.cause})" for term in info.systematic),
+        *(f"systematic: {sentence}" for sentence in info.systematic_sentences),
     ]

@@ -274,9 +274,11 @@ def _print(trace: Trace, output: Path, *, as_json: bool) -> None:
         f"origin: {meta.origin}; meter: {meta.meter} ({meta.device}); {count} blocks",
         *(f"assumed: {sentence}" for sentence in meta.assumptions),
         *(f"scope: {sentence}" for sentence in meta.scope),
+        *(f"beside the intervals: {term.bound}, {term.cause}" for term in meta.systematic),
         *(
-            f"beside the intervals: +- {100 * term.relative:.2g} %, {term.cause}"
-            for term in meta.systematic
+            ["beside the intervals: unknown; nothing is published of this meter's gain"]
+            if meta.origin == "measured" and not meta.systematic
+            else []
         ),
         *([f"{shared} layers share the cells of one of equal signature"] if shared else []),
         *(f"dropped: {number} blocks, {cause}" for cause, number in meta.dropped.items()),

@@ -7,6 +7,7 @@ whatever the hardware below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -36,19 +37,29 @@ class Rail:
 
 @dataclass(frozen=True, slots=True)
 class Systematic:
-    """An error that no repetition averages out and no difference cancels: a counter's gain.
+    """An error that no repetition averages out: a counter's gain, a sensor's offset.
 
     Attributes:
-        relative: half-width as a share of the energy; 0.05 is +- 5 %.
+        relative: half-width as a share of the energy; 0.05 is +- 5 %. No difference cancels it.
         cause: what it comes from, in a few words, with its source.
+        absolute_w: half-width as a constant power, 0.3 for +- 0.3 W; it cancels in differences of
+            windows of equal length.
     """
 
     relative: float
     cause: str
+    absolute_w: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.relative < float("inf") and self.cause):
+        bounds = (self.relative, self.absolute_w)
+        if not (all(0 <= each < float("inf") for each in bounds) and any(bounds) and self.cause):
             raise InputError(f"a systematic term needs a positive share and a cause, got {self}")
+
+    @property
+    def bound(self) -> str:
+        """As it is printed: ``+- 5 %``, ``+- 0.3 W``, or both."""
+        share = [f"+- {100 * self.relative:.2g} %"] if self.relative else []
+        return " ".join([*share, *([f"+- {self.absolute_w:.2g} W"] if self.absolute_w else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,9 @@ class MeterInfo:
         longest_step_s: the longest that a counter takes to step, where a probe of a second would
             see none; ``None`` where probing finds its period.
         scope: what the joules include or leave out, one sentence each ("the carrier board is
-            outside these rails").
-        systematic: errors beside the interval; they add up linearly, see `systematic_share`.
+            outside these rails"); selected rails that overlap are told here by themselves.
+        systematic: errors beside the interval; they add up linearly, see `systematic_j`. Empty
+            where a measured energy's gain is not known.
     """
 
     name: str
@@ -89,10 +101,33 @@ class MeterInfo:
     scope: tuple[str, ...] = ()
     systematic: tuple[Systematic, ...] = ()
 
+    def __post_init__(self) -> None:
+        told = [each for each in overlaps(self.rails, self.selected) if each not in self.scope]
+        object.__setattr__(self, "scope", (*self.scope, *told))
+
     @property
-    def systematic_share(self) -> float:
-        """The sum of `systematic`, as a share of the energy; 0 where nothing is known."""
+    def systematic_share(self) -> float | None:
+        """The sum of `systematic`'s shares of the energy; ``None`` where nothing is known of it.
+
+        Joules that are not measured have no gain: without terms, theirs is 0.
+        """
+        if self.origin == "measured" and not self.systematic:
+            return None
         return sum(term.relative for term in self.systematic)
+
+    @property
+    def systematic_sentences(self) -> tuple[str, ...]:
+        """`systematic` as it is printed; one that says so where it is unknown."""
+        if self.systematic_share is None:
+            return ("unknown (nothing is published of this meter's gain)",)
+        return tuple(f"{term.bound} ({term.cause})" for term in self.systematic)
+
+    def systematic_j(self, energy_j: float, duration_s: float) -> float | None:
+        """Joules by which *energy_j* of *duration_s* may be off; ``None`` where it is unknown."""
+        share = self.systematic_share
+        if share is None:
+            return None
+        return share * abs(energy_j) + sum(each.absolute_w for each in self.systematic) * duration_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,3 +283,27 @@ def choose_rails(available: Sequence[Rail], wanted: Sequence[str] | None) -> tup
     if not chosen:
         raise InputError(f"no rail is selected; choose from {', '.join(names)}")
     return chosen
+
+
+def overlaps(available: Sequence[Rail], selected: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each selected rail whose joules are in others that are selected, too."""
+    domains = {rail.name: rail.domain for rail in available if rail.name in selected}
+    sentences = []
+    for rail in available:
+        because = rail.excluded_because
+        if rail.name not in domains or because is None:
+            continue
+        others = [name for name in domains if name != rail.name and _names(because, name)]
+        if "the packages" in because:
+            others = [name for name, domain in domains.items() if domain == "package"]
+        if others:
+            times = "may be counted twice" if "may " in because else "counted twice"
+            are = "are" if len(others) > 1 else "is"
+            added = f"{' + '.join(others)} {are} added too"
+            gap = ": " if because.startswith(tuple(others)) else " "
+            sentences.append(f"{rail.name}{gap}{because}; {added}: {times}")
+    return tuple(sentences)
+
+
+def _names(because: str, rail: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(rail)}(?![\w-])", because) is not None

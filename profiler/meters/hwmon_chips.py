@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiler.meters.base import Rail, Systematic
+from profiler.meters.processor import gain
 from profiler.meters.sysfs_files import (
     PowerFiles,
     in_order,
@@ -67,7 +68,9 @@ class ChipRail:
 
     @property
     def systematic(self) -> tuple[Systematic, ...]:
-        """What is published of this chip's gain."""
+        """What is published or assumed of this chip's gain; empty where nothing is known."""
+        if self.chip in SOCKET_COUNTERS:
+            return gain("AuthenticAMD", [self.rail])
         if not BOARD_MONITORS.match(self.chip) or self.chip == "power_meter":
             return ()
         terms = [Systematic(0.01, _SHUNT)]

@@ -35,8 +35,11 @@ SYSTEMATIC = (
 )
 SCOPE = (
     "the carrier board is outside these rails",
-    "the monitor's steps are 40 uV of shunt voltage and its offset up to 80 uV (8 and 16 mA on "
-    "5 mOhm): an offset cancels in differences, not in totals",
+    "the monitor's steps are 40 uV of shunt voltage, 8 mA on 5 mOhm",
+)
+_OFFSET = (
+    "offset: 80 uV over each shunt at its rail's voltage (TI SBOS576), 5 mOhm and 20 V assumed "
+    "where the driver shows none; cancels in differences, not in totals"
 )
 _UNIT = "mW, sampled"
 
@@ -66,6 +69,7 @@ class Ina3221Meter(SampledMeter):
         selected = choose_rails(available, rails)
         chosen = [each for each in found if each.rail.name in selected]
         refresh_s = max(each.refresh_s or 0.0 for each in chosen)
+        offset_w = sum(each.offset_w() for each in chosen)
         on_gpu = device.partition(":")[0] == "cuda"
         self._synchronise = (synchronise or _synchronise_torch) if on_gpu else None
         info = MeterInfo(
@@ -77,7 +81,7 @@ class Ina3221Meter(SampledMeter):
             covers="gpu" if on_gpu else "cpu",
             lag_s=refresh_s,
             scope=SCOPE,
-            systematic=SYSTEMATIC,
+            systematic=(*SYSTEMATIC, Systematic(0.0, _OFFSET, offset_w)),
         )
         period_s = max(refresh_s, SHORTEST_PERIOD_S, RAIL_PERIOD_S * len(chosen))
         sensor = FilesSensor({each.rail.name: each.power for each in chosen})

@@ -55,7 +55,11 @@ PARTITIONS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (frozenset({"GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"}), {}),
 )
 """Where no rail is the total: those that add up, and those that lie inside one of them."""
-_MW, _MV_MA, _MS = 1e-3, 1e-6, 1e-3
+_MW, _MV_MA, _MS, _MV, _UOHM = 1e-3, 1e-6, 1e-3, 1e-3, 1e-6
+OFFSET_V = 80e-6
+"""The most that a shunt voltage is off by (TI SBOS576)."""
+ASSUMED_OHM, ASSUMED_V = 5e-3, 20.0
+"""Where the driver does not show a channel's shunt, or its voltage: the highest of the boards."""
 _IDLE_NOISE_W = -1.0
 """80 uV of offset (TI SBOS576) over a shunt of 2 mOhm at 20 V is 0.8 W."""
 _CONVERSIONS_S = 2 * 1.1e-3
@@ -64,12 +68,28 @@ _CONVERSIONS_S = 2 * 1.1e-3
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel of one chip: its rail, its files, how old what they show may be."""
+    """One channel of one chip.
+
+    Attributes:
+        rail, place, power: its rail, where its chip sits, its files.
+        refresh_s: how old what they show may be.
+        voltage, shunt: the files of its bus voltage (mV) and shunt resistor (uOhm).
+    """
 
     rail: Rail
     place: str
     power: PowerFiles
     refresh_s: float | None = None
+    voltage: Path | None = None
+    shunt: Path | None = None
+
+    def offset_w(self) -> float:
+        """Watts that the monitor's offset is worth at the rail's present voltage."""
+        shown_mv = number_or_none(self.voltage) if self.voltage else None
+        shown_uohm = number_or_none(self.shunt) if self.shunt else None
+        volts = shown_mv * _MV if shown_mv and shown_mv > 0 else ASSUMED_V
+        ohms = shown_uohm * _UOHM if shown_uohm and shown_uohm > 0 else ASSUMED_OHM
+        return OFFSET_V / ohms * volts
 
 
 def scan(root: Path) -> tuple[Channel, ...]:
@@ -105,7 +125,8 @@ def _old_layout(folder: Path) -> list[Channel]:
         if not all(is_there(factor) for factor in factors):
             continue
         files = PowerFiles(factors, unit_w, _IDLE_NOISE_W)
-        channels += _channel(path, f"in{number}", place, files, None)
+        voltage = folder / f"in_voltage{number}_input"
+        channels += _channel(path, f"in{number}", place, files, None, voltage)
     return channels
 
 
@@ -119,17 +140,25 @@ def _new_layout(folder: Path) -> list[Channel]:
         if all(is_there(factor) for factor in factors):
             files = PowerFiles(factors, _MV_MA, _IDLE_NOISE_W)
             label = folder / f"in{number}_label"
-            channels += _channel(label, f"in{number}", place_of(folder), files, refresh_s)
+            shunt = folder / f"shunt{number}_resistor"
+            place = place_of(folder)
+            channels += _channel(label, f"in{number}", place, files, refresh_s, factors[1], shunt)
     return channels
 
 
 def _channel(
-    label: Path, stem: str, place: str, files: PowerFiles, refresh_s: float | None
+    label: Path,
+    stem: str,
+    place: str,
+    files: PowerFiles,
+    refresh_s: float | None,
+    voltage: Path,
+    shunt: Path | None = None,
 ) -> list[Channel]:
     name = read_name(label) or f"{stem}@{place}"
     if name.upper() in ("NC", "N/C"):
         return []
-    return [Channel(Rail(name, "board"), place, files, refresh_s)]
+    return [Channel(Rail(name, "board"), place, files, refresh_s, voltage, shunt)]
 
 
 def _refresh_s(folder: Path) -> float | None:

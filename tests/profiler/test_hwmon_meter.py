@@ -92,6 +92,26 @@ def test_the_regulator_s_power_is_not_added_to_the_sockets_joules(board_tree: Bo
     }
 
 
+def test_amd_s_model_has_its_assumed_gain_and_the_regulator_s_figure_none(
+    board_tree: BoardTree,
+) -> None:
+    board_tree.chip("zenpower", powers={"SVI2_P_Core": 40.0, "SVI2_P_SoC": 10.0})
+    meter, _ = _simulated(board_tree)
+    assert meter.info.systematic_share is None
+    meter.close()
+    board_tree.chip("amd_energy", number=1, device="devices/e.0", energies={"Esocket0": 60.0})
+    meter, _ = _simulated(board_tree)
+    assert meter.info.selected == ("amd_energy-Esocket0",)
+    assert meter.info.systematic_share == pytest.approx(0.10)
+    meter.close()
+    meter, _ = _simulated(board_tree, "amd_energy-Esocket0", "zenpower-SVI2_P_Core")
+    assert (
+        meter.info.systematic_share is None
+    )  # of the one; what is known of the other bounds no sum
+    assert "SVI2_P_Core: amd_energy-Esocket0 counts" in meter.info.scope[-1]
+    meter.close()
+
+
 def test_a_board_s_only_monitor_counts(board_tree: BoardTree) -> None:
     board_tree.chip("ina226", device=f"{I2C}/0-0040", powers={"": 7.5}, update_interval=20)
     meter, clock = _simulated(board_tree)

@@ -116,6 +116,19 @@ def test_an_agx_orin_has_no_total_and_its_memory_is_not_counted_twice(
     assert info.systematic_share == pytest.approx(0.015)
 
 
+def test_the_monitor_s_offset_is_stated_in_watts_of_each_rail(board_tree: BoardTree) -> None:
+    folder = board_tree.jetson({1: ("VDD_IN", 9.0), 2: ("VDD_SOC", 1.0)})
+    volts = int((folder / "in1_input").read_text()) / 1000
+    assumed = Simulated(board_tree).meter.info.systematic[-1]
+    assert assumed.relative == 0 and "SBOS576" in assumed.cause
+    assert assumed.absolute_w == pytest.approx(80e-6 / 5e-3 * volts)
+    board_tree.put(folder / "shunt1_resistor", "2000\n")
+    info = Simulated(board_tree).meter.info
+    offset_w = 80e-6 / 2e-3 * volts
+    assert info.systematic[-1].absolute_w == pytest.approx(offset_w)
+    assert info.systematic_j(90.0, 10.0) == pytest.approx(0.015 * 90.0 + offset_w * 10.0)
+
+
 def test_an_agx_xavier_s_six_rails_add_up(board_tree: BoardTree) -> None:
     board_tree.old_jetson({0: ("GPU", 1.0), 1: ("CPU", 2.0), 2: ("SOC", 3.0)}, address="1-0040")
     board_tree.old_jetson({0: ("CV", 0.5), 1: ("VDDRQ", 1.0), 2: ("SYS5V", 4.0)}, address="1-0041")
