@@ -30,7 +30,7 @@ _PART_TIME = Systematic(
     "the sensor sees 25 % of the time (arXiv 2312.02741); what repeats in step with it does not "
     "average out: 5 %, assumed",
 )
-_SUPERCHIP = re.compile(r"\bG[HB]\d{3}\b", re.I)
+_SUPERCHIP = re.compile(r"\bG[HB]\d{2,3}\b", re.I)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,7 @@ def test_sensors_that_sample_part_of_the_time_say_so(
     [
         ("NVIDIA GH200 480GB", HOPPER, True),
         ("NVIDIA GB200", {"arch": 10}, True),
+        ("NVIDIA GB10", {"arch": 12}, True),
         ("Some module", {"module": 0, "module_w": 150}, True),
         ("NVIDIA H100 80GB HBM3", HOPPER, False),
         ("NVIDIA GB", {}, False),
@@ -241,6 +242,7 @@ def test_superchip_may_show_the_whole_module(
     nvml_library.show(ONE.but(name=name).with_(**extra))
     meter = SOURCE.open(device="cuda:0")
     assert any("whole module" in sentence for sentence in meter.info.scope) == whole
+    assert any("without anything of the host" in s for s in meter.info.scope) != whole
     meter.close()
 
 
