@@ -109,7 +109,13 @@ def _of_operation(operation: str, rows: pd.DataFrame) -> list[CellMean]:
     tables = _tables(rows)
     found = [_blocks_of(table) for table in tables]
     scatter = design.scatter_of(found) or _instrument_alone(operation, found)
-    return [_cell_mean(table, blocks, scatter) for table, blocks in zip(tables, found, strict=True)]
+    groups = [tuple(table.iloc[0][["layer", "pattern"]]) for table in tables]
+    said = design.estimates(found, groups, scatter)
+    return [
+        _cell_mean(table, statistics)
+        for table, statistics in zip(tables, said, strict=True)
+        if statistics is not None
+    ]
 
 
 def thermal_slopes(trace: Trace) -> dict[str, ThermalSlope]:
@@ -156,12 +162,10 @@ def _instrument_alone(operation: str, cells: list[design.CellBlocks]) -> Scatter
     return Scatter(float(np.mean(variance_j2)), 0.0, 1.0, inf, 1.0)
 
 
-def _cell_mean(rows: pd.DataFrame, blocks: design.CellBlocks, scatter: Scatter) -> CellMean:
+def _cell_mean(rows: pd.DataFrame, found: design.CellStatistics) -> CellMean:
     first = rows.iloc[0]
     payload, macs = first["payload_bytes"], first["macs"]
-    mean_j, count = float(blocks.costs.mean()), int(blocks.costs.size)
-    model = max(float(scatter.variance(blocks.repetitions, blocks.call_s)), _least_variance(mean_j))
-    variance, degrees = scatter.moderate(blocks.variance, blocks.degrees, model)
+    least = _least_variance(found.mean)
     thermal = float(rows["thermal_error_j"].mean()) ** 2  # one error of the slope is in all blocks
     return CellMean(
         operation=first["operation"],
@@ -171,15 +175,15 @@ def _cell_mean(rows: pd.DataFrame, blocks: design.CellBlocks, scatter: Scatter) 
         shape=parse_shape(first["shape"]),
         dtype=first["dtype"],
         parameters=int(first["parameters"]),
-        k=blocks.k,
+        k=found.k,
         payload_bytes=None if _absent(payload) else int(payload),
         macs=None if _absent(macs) else float(macs),
-        mean_j=mean_j,
-        variance=max(float(variance), _least_variance(mean_j)) / count + thermal,
-        degrees=max(float(degrees), 1.0),
-        weight_variance=model / count,
-        weight_degrees=scatter.degrees,
-        blocks=count,
+        mean_j=found.mean,
+        variance=max(found.variance, least) / found.blocks + thermal,
+        degrees=max(found.degrees, 1.0),
+        weight_variance=max(found.model, least) / found.blocks,
+        weight_degrees=found.most_degrees,
+        blocks=found.blocks,
     )
 
 

@@ -14,7 +14,7 @@ they are in a cost file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from profiler.conditions import UNSOUND
 from profiler.contrasts import Side
-from profiler.design import CellBlocks, CellStatistics, cell_statistics, fit_cells, scatter_of
+from profiler.design import CellBlocks, CellStatistics, estimates, fit_cells, scatter_of
 from profiler.thermal import adjust_blocks
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def cells_of(trace: Trace) -> dict[CellKey, CellEstimate]:
         keys = _in_order([key for key in rows if key[0] == operation], trace)
         blocks = [_blocks(columns, key[3], np.array(rows[key])) for key in keys]
         errors_j = [float(columns["thermal_error_j"][rows[key]].mean()) for key in keys]
-        estimates = operation_estimates([each for each, _ in blocks])
-        estimates = [_widened(*each) for each in zip(estimates, errors_j, strict=True)]
-        for key, (_, staged), statistics in zip(keys, blocks, estimates, strict=True):
+        said = operation_estimates([each for each, _ in blocks], [key[:3] for key in keys])
+        said = [_widened(*each) for each in zip(said, errors_j, strict=True)]
+        for key, (_, staged), statistics in zip(keys, blocks, said, strict=True):
             first = rows[key][0]
             shape, dtype, parameters = (columns[name][first] for name in _SIGNATURE)
             signature = (str(shape), str(dtype), int(parameters))
@@ -86,12 +86,12 @@ def cells_of(trace: Trace) -> dict[CellKey, CellEstimate]:
     return found
 
 
-def operation_estimates(cells: Sequence[CellBlocks]) -> list[CellStatistics | None]:
+def operation_estimates(
+    cells: Sequence[CellBlocks], groups: Sequence[Hashable]
+) -> list[CellStatistics | None]:
     """What the cells of one operation say; their *pilot* is the sample that variances are of."""
     scatter = scatter_of(cells)
-    if scatter is None:
-        return [None] * len(cells)
-    return [cell_statistics(cell, scatter) for cell in cells]
+    return [None] * len(cells) if scatter is None else estimates(cells, groups, scatter)
 
 
 def sample_of(pilot: ArrayLike) -> tuple[NDArray[np.bool_], bool]:

@@ -23,7 +23,7 @@ layer among quiet ones would otherwise be thought as sure as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 
@@ -181,6 +181,27 @@ def standing_alone(
         replace(cell, variance=ratio * cell.variance, degrees=degrees, most_degrees=degrees)
         for cell in group
     ]
+
+
+def estimates(
+    cells: Sequence[CellBlocks], groups: Sequence[Hashable], scatter: Scatter
+) -> list[CellStatistics | None]:
+    """What the cells of one operation say: moderated, and groups that scatter more by themselves.
+
+    Args:
+        cells: of one operation.
+        groups: what each is fitted together with, its layer and pattern.
+        scatter: the operation's noise model.
+    """
+    found = [cell_statistics(cell, scatter) for cell in cells]
+    for group in dict.fromkeys(groups):
+        members = [n for n, own in enumerate(groups) if own == group and found[n] is not None]
+        known = [each for n in members if (each := found[n]) is not None]
+        if known:
+            alone = standing_alone(known, [cells[n] for n in members])
+            for n, each in zip(members, alone, strict=True):
+                found[n] = each
+    return found
 
 
 def fit_cells(cells: Sequence[CellStatistics]) -> Line | None:

@@ -103,7 +103,7 @@ def test_variance_is_the_pilots() -> None:
 
 def test_cells_without_scatter_of_their_own_are_no_estimate() -> None:
     lonely = CellBlocks(3, np.array([1e-6]), np.array([True]), 100, 1e-6, 1e-18)
-    assert operation_estimates([lonely]) == [None]
+    assert operation_estimates([lonely], ["group"]) == [None]
 
 
 def test_flagged_blocks_do_not_count() -> None:
