@@ -71,10 +71,8 @@ def devices(probing: bool, as_json: bool) -> None:
         return
     for report, probed, failure in found:
         print_source(report, probed, failure)
-    click.echo(
-        "external:PLACE reads a meter of your own; replay:FILE plays a recording and fake:WATTS a "
-        "constant, which are no hardware."
-    )
+    click.echo("external:PLACE reads a meter of your own. No hardware, but meters too:")
+    click.echo("replay:FILE plays a recording, fake:WATTS a constant.")
 
 
 @click.command(
