@@ -286,3 +286,12 @@ def test_lagging_sensor_gets_a_longer_quiet_and_sampling_its_error() -> None:
         sqrt(edges_j**2 * (1 + (slept[1] / 0.4) ** 2) + 4.0 * seconds)
     )
     assert window.result.systematic == 0.05
+    assert window.result.systematic_j == pytest.approx(0.05 * abs(window.result.energy_j))
+
+
+def test_a_measured_window_without_known_gain_says_so() -> None:
+    device = SimulatedDevice(REST_W, TAU_S)
+    device.info = replace(device.info, origin="measured", systematic=())
+    with meter_window(device, "w") as window:
+        device.spend(0.5, WORK_J)
+    assert window.result.systematic is None and window.result.systematic_j is None
