@@ -74,7 +74,7 @@ def profile_model(
 
     Every cell (operation, layer, k, pattern) is sized by one block that enters no estimate,
     then measured in blocks of operation, matched loop and sleep, next to each other and in
-    random order: a pilot of two to six blocks a cell, then as many as Stein's rule asks for the
+    random order: a pilot of three to six blocks a cell, then as many as Stein's rule asks for the
     fitted a and c of E(k) = a + c k to reach *precision*, the widest intervals first. See
     `profiler.design`.
 
