@@ -36,7 +36,7 @@ from simulated_board import Board, BoardProfile, KnownLine, Layer
 
 from costmodels.curves import Quantity
 from cwmp.profile_summary import quantity_text
-from profiler import design
+from profiler import design, evidence
 from profiler.findings import Findings
 from profiler.gauge import Gauge
 from profiler.pace import Pace
@@ -196,10 +196,10 @@ def _outcomes(run: Session, operation: KnownLine, board: Board) -> Iterable[Outc
     for members in design.groups_of(run.cells).values():
         cells = [cell for n in members if (cell := measured.statistics(n)) is not None]
         known = [exact.cell_blocks(n).costs.mean() for n in members]
-        truth = design.fit_cells(
+        truth = evidence.fit_cells(
             [replace(cell, mean=float(mean)) for cell, mean in zip(cells, known, strict=True)]
         )
-        found = design.fit_cells(cells)
+        found = evidence.fit_cells(cells)
         assert found is not None and truth is not None
         layer, blocks = run.cells[members[0]].layer, sum(cell.blocks for cell in cells)
         yield _outcome(layer, found, truth, blocks, run, board)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler import design
+from profiler import evidence
 from profiler.conditions import UNSOUND as UNSOUND
 from profiler.errors import FileFormatError, InputError
 from profiler.scatter import Scatter
@@ -108,9 +108,9 @@ def _of_operation(operation: str, rows: pd.DataFrame) -> list[CellMean]:
     rows = rows.assign(cost_j_per_call=adjusted.costs, thermal_error_j=adjusted.error_j)
     tables = _tables(rows)
     found = [_blocks_of(table) for table in tables]
-    scatter = design.scatter_of(found) or _instrument_alone(operation, found)
+    scatter = evidence.scatter_of(found) or _instrument_alone(operation, found)
     groups = [tuple(table.iloc[0][["layer", "pattern"]]) for table in tables]
-    said = design.estimates(found, groups, scatter)
+    said = evidence.estimates(found, groups, scatter)
     return [
         _cell_mean(table, statistics)
         for table, statistics in zip(tables, said, strict=True)
@@ -132,12 +132,12 @@ def _tables(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [table for _, table in rows.groupby(list(CELL_KEYS), sort=False, dropna=False)]
 
 
-def _blocks_of(rows: pd.DataFrame) -> design.CellBlocks:
+def _blocks_of(rows: pd.DataFrame) -> evidence.CellBlocks:
     costs = rows["cost_j_per_call"].to_numpy(dtype=np.float64)
     pilot = (rows["stage"] == "pilot").to_numpy(dtype=bool)
     instrument = rows["standard_error_j_per_call"].to_numpy(dtype=np.float64)
     repetitions = rows["repetitions"].to_numpy(dtype=np.float64)
-    return design.CellBlocks(
+    return evidence.CellBlocks(
         k=int(rows["k"].iloc[0]),
         costs=costs,
         pilot=pilot if pilot.sum() >= 2 else np.ones_like(pilot),
@@ -147,7 +147,7 @@ def _blocks_of(rows: pd.DataFrame) -> design.CellBlocks:
     )
 
 
-def _instrument_alone(operation: str, cells: list[design.CellBlocks]) -> Scatter:
+def _instrument_alone(operation: str, cells: list[evidence.CellBlocks]) -> Scatter:
     """A noise model from the counter's steps, where no cell has two blocks.
 
     Raises:
@@ -162,7 +162,7 @@ def _instrument_alone(operation: str, cells: list[design.CellBlocks]) -> Scatter
     return Scatter(float(np.mean(variance_j2)), 0.0, 1.0, inf, 1.0)
 
 
-def _cell_mean(rows: pd.DataFrame, found: design.CellStatistics) -> CellMean:
+def _cell_mean(rows: pd.DataFrame, found: evidence.CellStatistics) -> CellMean:
     first = rows.iloc[0]
     payload, macs = first["payload_bytes"], first["macs"]
     least = _least_variance(found.mean)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from profiler.session import profile_model
     from profiler.trace import Trace
     from profiler.window import WindowResult, meter_window
-    from profiler.window_summary import WindowSummary
+    from profiler.windows.summary import WindowSummary
 
 _HOMES = {
     "profiler.checks.finding": "Finding",
@@ -62,7 +62,7 @@ _HOMES = {
     "profiler.session": "profile_model",
     "profiler.trace": "Trace",
     "profiler.window": "WindowResult meter_window",
-    "profiler.window_summary": "WindowSummary",
+    "profiler.windows.summary": "WindowSummary",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from profiler.conditions import UNSOUND
 from profiler.contrasts import Side
-from profiler.design import CellBlocks, CellStatistics, estimates, fit_cells, scatter_of
+from profiler.evidence import CellBlocks, CellStatistics, estimates, fit_cells, scatter_of
 from profiler.thermal import adjust_blocks
 
 if TYPE_CHECKING:

@@ -9,10 +9,13 @@ import click
 from profiler.console import LazyGroup, run
 
 COMMANDS = {
-    "devices": ("profiler.commands:devices", "List energy sources, usable or not, and why."),
-    "doctor": ("profiler.commands_doctor:doctor", "What spoils measurements here, and remedies."),
-    "measure": ("profiler.commands:measure", "Joules of a command, with an interval."),
-    "compare": ("profiler.commands_compare:compare", "Which layers differ between two traces."),
+    "devices": (
+        "profiler.commands.devices:devices",
+        "List energy sources, usable or not, and why.",
+    ),
+    "doctor": ("profiler.commands.doctor:doctor", "What spoils measurements here, and remedies."),
+    "measure": ("profiler.commands.measure:measure", "Joules of a command, with an interval."),
+    "compare": ("profiler.commands.compare:compare", "Which layers differ between two traces."),
 }
 
 

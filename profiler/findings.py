@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler import design
+from profiler import design, evidence
 from profiler.conditions import UNSOUND
 from profiler.pace import Pace
 from profiler.records import BlockRecord, SizingRecord
@@ -74,30 +74,31 @@ class Findings:
             wanted[members] = np.maximum(wanted[members], design.group_blocks(pilot, widths))
         return wanted
 
-    def statistics(self, position: int) -> design.CellStatistics | None:
+    def statistics(self, position: int) -> evidence.CellStatistics | None:
         """What the blocks of one cell say; ``None`` before its operation's pilot says how sure."""
         members = self._groups[design.group_of(self._cells[position])]
         return self._group_statistics(members).get(position)
 
-    def _group_statistics(self, members: Sequence[int]) -> dict[int, design.CellStatistics]:
+    def _group_statistics(self, members: Sequence[int]) -> dict[int, evidence.CellStatistics]:
         """Position -> what is known so far of the cells of one group."""
         scatter = self._scatter_of(self._cells[members[0]].operation)
         blocks = {n: self.cell_blocks(n) for n in members}
         known = {
             n: found
             for n, cell in blocks.items()
-            if scatter is not None and (found := design.cell_statistics(cell, scatter)) is not None
+            if scatter is not None
+            and (found := evidence.cell_statistics(cell, scatter)) is not None
         }
         if not known:
             return {}
-        alone = design.standing_alone(list(known.values()), [blocks[n] for n in known])
+        alone = evidence.standing_alone(list(known.values()), [blocks[n] for n in known])
         return dict(zip(known, alone, strict=True))
 
-    def cell_blocks(self, position: int) -> design.CellBlocks:
+    def cell_blocks(self, position: int) -> evidence.CellBlocks:
         """The blocks of one cell as the formulas take them; those flagged unsound left out."""
         blocks = [each for each in self._by_cell[position] if UNSOUND.isdisjoint(each.flags)]
         lengths_s = [record.duration_s / record.repetitions for record in blocks]
-        return design.CellBlocks(
+        return evidence.CellBlocks(
             k=self._cells[position].k,
             costs=np.array([record.cost_j_per_call for record in blocks]),
             pilot=np.array([record.stage == "pilot" for record in blocks], dtype=bool),
@@ -114,7 +115,7 @@ class Findings:
         known = self._scatter.get(operation)
         if known is not None and self._pilots[operation] < known[1] + len(members):
             return known[0]
-        scatter = design.scatter_of([self.cell_blocks(n) for n in members])
+        scatter = evidence.scatter_of([self.cell_blocks(n) for n in members])
         if scatter is not None:
             self._scatter[operation] = (scatter, self._pilots[operation])
         return scatter
@@ -125,7 +126,7 @@ class Findings:
         known = list(self._group_statistics(members).values())
         if not known:
             return None
-        line = design.fit_cells(known)
+        line = evidence.fit_cells(known)
         if line is not None:
             value, half = line.c, t_quantile(0.975, line.degrees_c) * line.se_c
         else:

@@ -7,9 +7,9 @@ with EnergyMonitor("auto") as monitor:
     print(monitor.table())
 
 A window is two reads of the counter and takes nothing else of the block's time: what a stepping
-counter misses at unaligned edges is worked out and bounded (see `profiler.edges`). ``quiet=True``
-sleeps a few steps before and after a window instead, as `meter_window` does, which needs no steady
-power and resolves windows of any length.
+counter misses at unaligned edges is worked out and bounded (`profiler.windows.edges`).
+``quiet=True`` sleeps a few steps before and after a window instead, as `meter_window` does, which
+needs no steady power and resolves windows of any length.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from profiler.edge_reader import Begun, EdgeReader
 from profiler.errors import InputError
 from profiler.meters import find_meter
 from profiler.meters.base import EnergyMeter, MeterInfo
-from profiler.occurrences import Accounts, Occurrence, rest_of, rest_unknown
 from profiler.probe import ProbeResult
 from profiler.probe import probe as probe_meter
 from profiler.window import rest_seconds_short, rested_s
-from profiler.window_summary import WindowSummary, summarise
+from profiler.windows.edge_reader import Begun, EdgeReader
+from profiler.windows.occurrences import Accounts, Occurrence, rest_of, rest_unknown
+from profiler.windows.summary import WindowSummary, summarise
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -275,13 +275,13 @@ class EnergyMonitor:
 
     def table(self) -> str:
         """Every window as a line of text, its rails below it, and what the numbers leave out."""
-        from profiler.window_table import as_table
+        from profiler.windows.table import as_table
 
         return as_table(self.summaries(), self.info)
 
     def as_document(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and dicts, with the schema's name and version."""
-        from profiler.window_table import as_document
+        from profiler.windows.table import as_document
 
         return as_document(self.summaries(), self.info, self.probe)
 
@@ -292,7 +292,7 @@ class EnergyMonitor:
             OutputExistsError: the file exists.
             OutputError: it cannot be written.
         """
-        from profiler.window_table import save
+        from profiler.windows.table import save
 
         save(Path(path), self.as_document())
 

@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from profiler.alive import KeptAlive
 from profiler.conditions import suspended_s
 from profiler.errors import CounterFaultError, InputError
 from profiler.gauge import Gauge
@@ -41,6 +40,7 @@ from profiler.meters.base import (
 )
 from profiler.probe import IDLE_SHARE, ProbeResult
 from profiler.statistics import edge_standard_error_j
+from profiler.windows.alive import KeptAlive
 
 ASLEEP_S = 0.1
 """Two clocks that are read one after the other part by less."""

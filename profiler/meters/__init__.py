@@ -24,7 +24,7 @@ BUILT_IN = {
     "pmic": "profiler.meters.pmic:SOURCE",
     "hwmon": "profiler.meters.hwmon:SOURCE",
     "battery": "profiler.meters.battery:SOURCE",
-    "external": "profiler.meters.external:SOURCE",
+    "external": "profiler.meters.external.meter:SOURCE",
     "pyjoules": "profiler.meters.pyjoules:SOURCE",
     "modelled": "profiler.meters.modelled:SOURCE",
     "replay": "profiler.meters.replay:SOURCE",

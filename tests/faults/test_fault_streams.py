@@ -16,7 +16,7 @@ from stand_ins.streams import FileWriter
 
 from profiler.errors import CwmpError, MeterReadError
 from profiler.meters.base import EnergyMeter
-from profiler.meters.external import ExternalSource
+from profiler.meters.external.meter import ExternalSource
 
 WATTS, STEP_J = 20.0, 3.0
 """The stream's power, and what 0.15 s of it are: a read is that old, or a busy host that late."""

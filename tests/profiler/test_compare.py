@@ -13,8 +13,8 @@ from scipy.stats import binom
 from profiler.cell_sides import cells_of, operation_estimates, sample_of
 from profiler.compare import Comparison, compare_traces
 from profiler.contrasts import Side, contrasts
-from profiler.design import CellBlocks
 from profiler.errors import InputError
+from profiler.evidence import CellBlocks
 from profiler.layers import LayerInfo
 from profiler.statistics import stein_blocks
 from profiler.trace import Trace

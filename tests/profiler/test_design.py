@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler import design
+from profiler import design, evidence
 from profiler.errors import InputError
 from profiler.statistics import t_quantile
 from profiler.workloads import Cell
@@ -21,7 +21,7 @@ RAW = A_J + C_J * K
 
 def _cell(number: int, costs, pilot, *, call_s: float = 1e-5, edge_variance: float = 0.0):
     """Blocks of 20 ms of cell *number*, which draws 1 W where a call lasts as many s as J."""
-    return design.CellBlocks(
+    return evidence.CellBlocks(
         k=int(K[number]),
         costs=np.asarray(costs, dtype=float),
         pilot=np.asarray(pilot, dtype=bool),
@@ -41,20 +41,20 @@ def _simulated_fit(generator: np.random.Generator, scatter: float) -> tuple[desi
     def blocks(cell: int, count: int) -> np.ndarray:
         return generator.normal(truth[cell], scatter * truth[cell], count)
 
-    def statistics(costs: list[np.ndarray]) -> list[design.CellStatistics]:
+    def statistics(costs: list[np.ndarray]) -> list[evidence.CellStatistics]:
         cells = [
             _cell(n, c, np.arange(c.size) < design.PILOT_BLOCKS, call_s=truth[n])
             for n, c in enumerate(costs)
         ]
-        model = design.scatter_of(cells)
-        return [design.cell_statistics(cell, model) for cell in cells]
+        model = evidence.scatter_of(cells)
+        return [evidence.cell_statistics(cell, model) for cell in cells]
 
     sizing = [blocks(cell, 1)[0] for cell in range(3)]
     widths = design.target_widths(K, sizing, RAW, 0.05)
     pilots = [blocks(cell, design.PILOT_BLOCKS) for cell in range(3)]
     count = design.group_blocks(statistics(pilots), widths)
     whole = [np.append(pilot, blocks(n, count - pilot.size)) for n, pilot in enumerate(pilots)]
-    return widths, design.fit_cells(statistics(whole))
+    return widths, evidence.fit_cells(statistics(whole))
 
 
 def test_a_line_after_steins_rule_covers_the_truth_and_keeps_its_width():
@@ -75,7 +75,7 @@ def test_a_line_after_steins_rule_covers_the_truth_and_keeps_its_width():
 def test_noisier_cells_and_finer_precision_ask_for_more_blocks():
     def count(variance: float, precision: float) -> int:
         cells = [
-            design.CellStatistics(int(k), r, variance * r**2, 5, variance * r**2, 6)
+            evidence.CellStatistics(int(k), r, variance * r**2, 5, variance * r**2, 6)
             for k, r in zip(K, RAW, strict=True)
         ]
         return design.group_blocks(cells, design.target_widths(K, RAW, RAW, precision))
@@ -86,7 +86,7 @@ def test_noisier_cells_and_finer_precision_ask_for_more_blocks():
 
 
 def test_a_group_with_one_k_uses_steins_rule_on_the_mean():
-    cell = design.CellStatistics(72, 1e-6, (1e-7) ** 2, 5, (1e-7) ** 2, 6)
+    cell = evidence.CellStatistics(72, 1e-6, (1e-7) ** 2, 5, (1e-7) ** 2, 6)
     widths = design.target_widths([72], [1e-6], [1e-6], 0.05)
     assert widths == design.Widths(pytest.approx(5e-8), None)
     assert design.group_blocks([cell], widths) == 27  # (2.5706 * 0.1 / 0.05)^2 = 26.4
@@ -97,14 +97,14 @@ def test_the_line_is_weighted_by_the_noise_model_and_not_by_what_a_cell_shows():
 
     def slope(quiet: float) -> float:
         cells = [
-            design.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6),
-            design.CellStatistics(20, 2.5, quiet, 20, 1.0, 6),
-            design.CellStatistics(30, 3.0, 1.0, 20, 1.0, 6),
+            evidence.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6),
+            evidence.CellStatistics(20, 2.5, quiet, 20, 1.0, 6),
+            evidence.CellStatistics(30, 3.0, 1.0, 20, 1.0, 6),
         ]
-        return design.fit_cells(cells).c
+        return evidence.fit_cells(cells).c
 
     assert slope(1e-6) == slope(1.0) == pytest.approx(0.1)
-    assert design.fit_cells([design.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6)] * 3) is None
+    assert evidence.fit_cells([evidence.CellStatistics(10, 1.0, 1.0, 20, 1.0, 6)] * 3) is None
 
 
 def test_widths_have_a_floor_where_the_cost_drowns_in_its_call():
@@ -137,7 +137,7 @@ def test_the_variance_is_the_pilots_and_never_far_below_the_counters_edges():
 
 def test_a_cell_is_known_by_its_own_pilot_where_it_is_alone():
     cell = _cell(0, [1.0, 3.0, 100.0, -100.0], [True, True, False, False])
-    found = design.cell_statistics(cell, design.scatter_of([cell]))
+    found = evidence.cell_statistics(cell, evidence.scatter_of([cell]))
     assert (found.k, found.mean, found.degrees, found.blocks) == (10, 1.0, 1, 4)
     assert found.variance == pytest.approx(2.0)
     assert found.model == pytest.approx(2.0)
@@ -145,26 +145,26 @@ def test_a_cell_is_known_by_its_own_pilot_where_it_is_alone():
 
 def test_cells_that_scatter_alike_lend_each_other_their_degrees():
     cells = [_cell(n, [1.0, 3.0], [True, True]) for n in range(3)]
-    model = design.scatter_of(cells)
-    found = [design.cell_statistics(cell, model) for cell in cells]
+    model = evidence.scatter_of(cells)
+    found = [evidence.cell_statistics(cell, model) for cell in cells]
     assert [cell.degrees for cell in found] == [3, 3, 3]
     assert [cell.variance for cell in found] == pytest.approx([2.0] * 3)
 
 
 def test_without_two_pilot_blocks_anywhere_nothing_is_known():
     single, empty = _cell(0, [1.0], [True]), _cell(1, [], [])
-    assert design.scatter_of([single, empty]) is None
+    assert evidence.scatter_of([single, empty]) is None
     pair = _cell(2, [1.0, 3.0], [True, True])
-    model = design.scatter_of([single, empty, pair])
-    assert design.cell_statistics(empty, model) is None
-    lent = design.cell_statistics(single, model)
+    model = evidence.scatter_of([single, empty, pair])
+    assert evidence.cell_statistics(empty, model) is None
+    lent = evidence.cell_statistics(single, model)
     assert (lent.mean, lent.blocks, lent.degrees) == (1.0, 1, 1)
     assert lent.variance == pytest.approx(2.0)
 
 
 def test_a_spread_of_exactly_zero_still_has_a_variance():
     cell = _cell(0, [1e-6] * 6, [True] * 6)
-    found = design.cell_statistics(cell, design.scatter_of([cell]))
+    found = evidence.cell_statistics(cell, evidence.scatter_of([cell]))
     assert 0 < found.variance <= (1e-6 * 1e-6) ** 2 * 1.01
     assert found.model > 0
 
@@ -315,7 +315,7 @@ def test_groups_are_operation_layer_and_pattern():
     assert list(design.groups_of(cells).values()) == [[0, 2], [1], [3]]
 
 
-def _group(generator: np.random.Generator, sd: float, blocks: int) -> list[design.CellBlocks]:
+def _group(generator: np.random.Generator, sd: float, blocks: int) -> list[evidence.CellBlocks]:
     pilot = [True] * 3 + [False] * (blocks - 3)
     return [_cell(n, generator.normal(5.0, sd, blocks).tolist(), pilot) for n in range(3)]
 
@@ -327,9 +327,9 @@ def test_a_group_that_scatters_more_than_its_operation_stands_alone():
         for _ in range(runs):
             others = [cell for _ in range(9) for cell in _group(generator, 1.0, 3)]
             own = _group(generator, sd, 8)
-            model = design.scatter_of([*others, *own])
-            known = [design.cell_statistics(cell, model) for cell in own]
-            (first, *_), mean = design.standing_alone(known, own), own[0].costs.mean()
+            model = evidence.scatter_of([*others, *own])
+            known = [evidence.cell_statistics(cell, model) for cell in own]
+            (first, *_), mean = evidence.standing_alone(known, own), own[0].costs.mean()
             half = t_quantile(0.975, first.degrees) * np.sqrt(first.variance / first.blocks)
             covered[sd] += abs(mean - 5.0) <= half
     assert 0.92 < covered[1.0] / runs < 0.985
@@ -338,7 +338,7 @@ def test_a_group_that_scatters_more_than_its_operation_stands_alone():
 
 def test_a_group_like_the_others_keeps_what_they_lend():
     cells = [_cell(n % 3, [1.0, 3.0, 2.0], [True] * 3) for n in range(12)]
-    model = design.scatter_of(cells)
-    known = [design.cell_statistics(cell, model) for cell in cells[:3]]
-    assert design.standing_alone(known, cells[:3]) == known
-    assert design.standing_alone(known[:1], [_cell(0, [1.0], [True])]) == known[:1]
+    model = evidence.scatter_of(cells)
+    known = [evidence.cell_statistics(cell, model) for cell in cells[:3]]
+    assert evidence.standing_alone(known, cells[:3]) == known
+    assert evidence.standing_alone(known[:1], [_cell(0, [1.0], [True])]) == known[:1]

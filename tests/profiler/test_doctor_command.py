@@ -9,8 +9,9 @@ import pytest
 from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
-from profiler import cli, commands_doctor, console, doctor
+from profiler import cli, console, doctor
 from profiler.checks.finding import Trees
+from profiler.commands import doctor as commands_doctor
 from profiler.errors import InputError
 from profiler.meters import powercap
 

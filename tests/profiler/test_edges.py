@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_ins.jittered import JitteredDevice
 
-from profiler.edges import Before, Counter, EdgeEstimate, energy_of, half_width_95, together
 from profiler.monitor import EnergyMonitor
+from profiler.windows.edges import Before, Counter, EdgeEstimate, energy_of, half_width_95, together
 
 REST_W, WORK_W = 60.0, 600.0
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import CounterFaultError, FileFormatError
-from profiler.meters.external_format import LONGEST_LINE_BYTES, LineParser, Sample
-from profiler.meters.external_options import parse_argument
+from profiler.meters.external.format import LONGEST_LINE_BYTES, LineParser, Sample
+from profiler.meters.external.options import parse_argument
 
 
 def _parse(*lines: str | bytes, options: str = "") -> list[Sample]:

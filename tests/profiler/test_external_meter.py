@@ -24,10 +24,11 @@ from profiler.errors import (
     MeterNotFoundError,
     MeterReadError,
 )
-from profiler.meters import external, find_meter
+from profiler.meters import find_meter
 from profiler.meters.base import energy_between, sampling_variance_between
-from profiler.meters.external import ExternalMeter, ExternalSource, open_stream
-from profiler.meters.external_options import parse_argument
+from profiler.meters.external import meter as external
+from profiler.meters.external.meter import ExternalMeter, ExternalSource, open_stream
+from profiler.meters.external.options import parse_argument
 
 RAILS = ("external",)
 WINDOWS = 5

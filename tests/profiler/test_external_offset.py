@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import InputError, MeterNotFoundError
-from profiler.meters.external import chip_length_s
-from profiler.meters.external_load import (
+from profiler.meters.external.load import (
     CHIPS,
     Pattern,
     busy_cores,
@@ -19,7 +18,8 @@ from profiler.meters.external_load import (
     maximal_length_sequence,
     play,
 )
-from profiler.meters.external_offset import Delay, find_delay
+from profiler.meters.external.meter import chip_length_s
+from profiler.meters.external.offset import Delay, find_delay
 from profiler.meters.fake import ManualClock
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import CwmpError, InputError
-from profiler.meters.external_options import ExternalOptions, parse_argument
+from profiler.meters.external.options import ExternalOptions, parse_argument
 
 
 def test_a_place_alone_has_the_defaults() -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import CounterFaultError, MeterError, MeterReadError
-from profiler.meters.external_format import Sample
-from profiler.meters.external_sum import StreamSum
-from profiler.meters.external_timing import MOST_DRIFT, Timing
+from profiler.meters.external.format import Sample
+from profiler.meters.external.sum import StreamSum
+from profiler.meters.external.timing import MOST_DRIFT, Timing
 
 PERIOD_S, OFFSET_S = 0.1, 1000.0
 TIMING = Timing(

@@ -15,7 +15,8 @@ import pytest
 from stand_ins.nvml import FakeGpu, NvmlLibrary
 from stand_ins.sysfs import SysfsTree
 
-from profiler import cli, commands, console
+from profiler import cli, console
+from profiler.commands import measure as measure_command
 from profiler.meters.base import Rail, Systematic
 from profiler.meters.fake import FakeMeter
 from profiler.meters.recording import Recording, save_recording
@@ -152,7 +153,7 @@ def test_measure_prints_a_table_that_names_its_origin(
 def test_measure_of_a_counter_that_never_moved_prints_no_bare_zero(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: FakeMeter(0.0))
+    monkeypatch.setattr(measure_command, "find_meter", lambda *_, **__: FakeMeter(0.0))
     for repeat in ("1", "3"):
         arguments = ("--idle-s", "0.01", "--repeat", repeat)
         code, out, _ = _run(capfd, "measure", *arguments, "true")
@@ -241,9 +242,9 @@ def test_meter_that_fails_later_costs_no_finished_run(
             meter.reset()
         return 0
 
-    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
-    monkeypatch.setattr(commands, "_run", run)
-    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    monkeypatch.setattr(measure_command, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(measure_command, "_run", run)
+    monkeypatch.setattr(measure_command, "_PROBE_S", 0.05)
     code, out, err = _run(
         capfd, "measure", "--repeat", "9", "--idle-s", "0.01", *form, "--", "true"
     )
@@ -269,9 +270,9 @@ def test_measure_says_what_the_joules_contain_and_what_the_interval_leaves_out(
     told = dataclasses.replace(meter.info, scope=("the board is not in it",), systematic=terms)
     meter._info = told
     costs_j = iter([1.0, 1.2, 1.4, 1.6, 1.8])
-    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
-    monkeypatch.setattr(commands, "_run", lambda *_, **__: meter.spend(next(costs_j)) or 0)
-    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    monkeypatch.setattr(measure_command, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(measure_command, "_run", lambda *_, **__: meter.spend(next(costs_j)) or 0)
+    monkeypatch.setattr(measure_command, "_PROBE_S", 0.05)
     code, out, _ = _run(capfd, "measure", "--repeat", "5", "--idle-s", "0", *form, "--", "true")
     assert code == 0
     if form:
@@ -291,9 +292,9 @@ def test_meter_that_fails_in_the_first_run_shows_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     meter = FakeMeter(10.0, period_s=0.0)
-    monkeypatch.setattr(commands, "find_meter", lambda *_, **__: meter)
-    monkeypatch.setattr(commands, "_run", lambda *_, **__: meter.reset() or 0)
-    monkeypatch.setattr(commands, "_PROBE_S", 0.05)
+    monkeypatch.setattr(measure_command, "find_meter", lambda *_, **__: meter)
+    monkeypatch.setattr(measure_command, "_run", lambda *_, **__: meter.reset() or 0)
+    monkeypatch.setattr(measure_command, "_PROBE_S", 0.05)
     code, out, err = _run(capfd, "measure", "--repeat", "9", "--idle-s", "0", "--", "true")
     assert (code, out) == (2, "")
     assert "it was reset" in err

@@ -22,7 +22,7 @@ from profiler.meters import amd, amd_gpus, hwmon_chips, ina3221_rails, nvml
 from profiler.meters.amd import AmdSource
 from profiler.meters.base import EnergyMeter, choose_rails, energy_between
 from profiler.meters.battery import BatterySource
-from profiler.meters.external import ExternalSource
+from profiler.meters.external.meter import ExternalSource
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.hwmon import HwmonMeter
 from profiler.meters.ina3221 import Ina3221Meter

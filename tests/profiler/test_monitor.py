@@ -21,14 +21,14 @@ from stand_ins.simulated_device import SimulatedDevice
 from stand_ins.sysfs import SysfsTree
 
 from profiler import EnergyMonitor, find_meter
-from profiler import edge_reader as edge_reader_module
 from profiler.errors import FileFormatError, InputError, MeterReadError, OutputExistsError
 from profiler.meters.base import Systematic
 from profiler.meters.fake import FakeMeter, ManualClock
 from profiler.meters.powercap import scan
 from profiler.meters.rapl import RaplMeter
 from profiler.probe import ProbeResult, RailProbe, probe
-from profiler.window_table import read_windows
+from profiler.windows import edge_reader as edge_reader_module
+from profiler.windows.table import read_windows
 
 
 def _probe(period_s: float | None = None, idle_w: float = 10.0, *rails: str) -> ProbeResult:

@@ -44,7 +44,7 @@ def test_public_names_are_complete_and_sorted() -> None:
 
 
 def test_probe_is_the_function_in_whatever_order_things_are_imported() -> None:
-    lines = ("import profiler.probe, profiler.commands", "from profiler import probe")
+    lines = ("import profiler.probe, profiler.commands.measure", "from profiler import probe")
     program = "\n".join((*lines, "print(callable(probe))"))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr

@@ -12,7 +12,7 @@ from stand_ins.sessions import profile_known
 from stand_ins.simulated_device import DepositMeter, KnownOperation
 from torch import nn
 
-from profiler import design
+from profiler import design, evidence
 from profiler.errors import InputError
 from profiler.meters.fake import FakeMeter
 from profiler.session import profile_model
@@ -29,7 +29,7 @@ def _fit(trace: Trace):
     for k, rows in trace.blocks.groupby("k"):
         calls = rows["repetitions"].iloc[0]
         cells.append(
-            design.CellBlocks(
+            evidence.CellBlocks(
                 k=k,
                 costs=rows["cost_j_per_call"].to_numpy(),
                 pilot=(rows["stage"] == "pilot").to_numpy(),
@@ -38,8 +38,8 @@ def _fit(trace: Trace):
                 edge_variance=float((rows["standard_error_j_per_call"] ** 2).mean()),
             )
         )
-    scatter = design.scatter_of(cells)
-    return design.fit_cells([design.cell_statistics(cell, scatter) for cell in cells])
+    scatter = evidence.scatter_of(cells)
+    return evidence.fit_cells([evidence.cell_statistics(cell, scatter) for cell in cells])
 
 
 def test_the_fitted_line_holds_the_truth_and_reaches_the_precision():

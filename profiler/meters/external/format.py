@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from profiler.errors import CounterFaultError, FileFormatError
-from profiler.meters.external_options import (
+from profiler.meters.external.options import (
     ENERGY_UNITS_J,
     POWER_UNITS_W,
     TIME_UNITS_S,

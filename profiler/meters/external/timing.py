@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiler.errors import InputError
-from profiler.meters.external_follow import Arrival, Pace
-from profiler.meters.external_offset import Delay
-from profiler.meters.external_options import ExternalOptions
+from profiler.meters.external.follow import Arrival, Pace
+from profiler.meters.external.offset import Delay
+from profiler.meters.external.options import ExternalOptions
 from profiler.meters.sampled import LONGEST_GAP_PERIODS, SHORTEST_GAP_S
 
 _AGE_MARGIN = 1.25
@@ -85,7 +85,7 @@ def timing_of(
 ) -> Timing:
     """The timing of a stream, from its first samples and the delay that a pattern found.
 
-    See the formulas at the top of `profiler.meters.external`.
+    See the formulas at the top of `profiler.meters.external.meter`.
 
     Raises:
         InputError: with the offset that was stated, samples would come before they were taken.

@@ -1,4 +1,4 @@
-"""Where lines come from: a file that grows, a pipe, or a server (`profiler.meters.external_http`).
+"""Where lines come from: a file that grows, a pipe, or a server (`profiler.meters.external.http`).
 
 A feed hands out whole lines as bytes. What cannot go on (a truncated file, a pipe whose writer
 left) raises `MeterReadError` at every later call; what may pass (one poll that failed) raises once.
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from profiler.errors import InputError, InputFileError, MeterReadError
-from profiler.meters.external_format import LONGEST_LINE_BYTES
-from profiler.meters.external_http import HttpFeed
-from profiler.meters.external_options import ExternalOptions
+from profiler.meters.external.format import LONGEST_LINE_BYTES
+from profiler.meters.external.http import HttpFeed
+from profiler.meters.external.options import ExternalOptions
 
 _CHUNK_BYTES = 1 << 20
 _LOOK_S = 0.005

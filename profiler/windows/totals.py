@@ -1,6 +1,7 @@
 """The instrument's error of the sum of a window's occurrences: what their edges share counts once.
 
-Of an occurrence's joules, an edge of age a is off by a coefficient times a (see `profiler.edges`)::
+Of an occurrence's joules, an edge of age a is off by a coefficient times a (see
+`profiler.windows.edges`)::
 
     + f P_before (1 + m / (L - m)) a_start - f P_earlier m / (L - m) a_earlier - f P_end a_end
 
@@ -17,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from profiler.edges import EdgeEstimate, half_width_95, together
-from profiler.occurrences import Accounts, Occurrence, chains
+from profiler.windows.edges import EdgeEstimate, half_width_95, together
+from profiler.windows.occurrences import Accounts, Occurrence, chains
 
 _SAME_STEP = 0.25
 

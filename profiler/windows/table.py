@@ -13,7 +13,7 @@ from profiler.files import read_json, write_atomic
 from profiler.listing import NOT_SEEN, quantity
 from profiler.meters.base import MeterInfo
 from profiler.probe import ProbeResult
-from profiler.window_summary import Joules, WindowSummary
+from profiler.windows.summary import Joules, WindowSummary
 
 SCHEMA, VERSION = "cwmp.windows", 1
 _COLUMNS = ("window", "n", "each", "95 % interval", "systematic", "all n", "duration")

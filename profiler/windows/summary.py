@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from profiler.correlated import interval_of_mean
-from profiler.edges import RESOLVED_STEPS, EdgeEstimate, together
 from profiler.meters.base import Origin
-from profiler.occurrences import Accounts, Occurrence, chains
 from profiler.statistics import detect, t_quantile
-from profiler.window_totals import total_half_width_j
+from profiler.windows.edges import RESOLVED_STEPS, EdgeEstimate, together
+from profiler.windows.occurrences import Accounts, Occurrence, chains
+from profiler.windows.totals import total_half_width_j
 
 _Z95, _MANY = 1.959964, 1e6
 _CHAIN_GAP = 0.05

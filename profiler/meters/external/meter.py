@@ -10,7 +10,7 @@ and end in a quiet that is longer. That is where an error of the clock offset go
 
 An edge that is misplaced by less than that lies in quiet, where power does not step, and costs no
 joule. A sample that comes later than that is a loss, not an error of the sum. By default offset and
-delay are found by a load pattern that is played at opening; see `profiler.meters.external_offset`.
+delay are found by a load pattern that is played at opening; see `profiler.meters.external.offset`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from profiler.meters.base import (
     Systematic,
     choose_rails,
 )
-from profiler.meters.external_follow import Arrival, Follower, Pace, pace_of
-from profiler.meters.external_format import LineParser
-from profiler.meters.external_load import Load, load_for, maximal_length_sequence, play
-from profiler.meters.external_offset import Delay, find_delay
-from profiler.meters.external_options import ExternalOptions, parse_argument
-from profiler.meters.external_stream import open_feed
-from profiler.meters.external_sum import StreamSum
-from profiler.meters.external_timing import MOST_DRIFT, Timing, fastest_s, timing_of
+from profiler.meters.external.follow import Arrival, Follower, Pace, pace_of
+from profiler.meters.external.format import LineParser
+from profiler.meters.external.load import Load, load_for, maximal_length_sequence, play
+from profiler.meters.external.offset import Delay, find_delay
+from profiler.meters.external.options import ExternalOptions, parse_argument
+from profiler.meters.external.stream import open_feed
+from profiler.meters.external.sum import StreamSum
+from profiler.meters.external.timing import MOST_DRIFT, Timing, fastest_s, timing_of
 from profiler.meters.forked import Opener
 
 RAIL = Rail("external", "external")

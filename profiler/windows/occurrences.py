@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from profiler.edge_log import EdgeLog
-from profiler.edges import (
+from profiler.meters.base import MeterInfo
+from profiler.probe import ProbeResult
+from profiler.windows.edge_log import EdgeLog
+from profiler.windows.edges import (
     SHORTEST_STEP_S,
     Before,
     Counter,
@@ -15,8 +17,6 @@ from profiler.edges import (
     energy_of,
     power_before,
 )
-from profiler.meters.base import MeterInfo
-from profiler.probe import ProbeResult
 
 LOCAL_STEPS, BEFORE_STEPS = 20.0, 2.0
 MINOR_SHARE = 0.05
@@ -91,7 +91,7 @@ class Accounts:
         )
 
     def estimate(self, each: Occurrence, rail: str) -> EdgeEstimate:
-        """The joules of *rail*; see `profiler.edges`."""
+        """The joules of *rail*; see `profiler.windows.edges`."""
         counter, quiet_s = self.counters[rail], self.quiet_s(each)
         duration_s, rest_w = self.duration_s(each), self.rest.power_w[rail]
         shown_j = self.log.shown_j(rail, each.start, each.end) - rest_w * quiet_s

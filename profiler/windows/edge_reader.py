@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profiler.alive import KeptAlive
 from profiler.conditions import suspended_s
-from profiler.edge_log import EdgeLog
 from profiler.errors import CounterFaultError, InputError, MeterError
 from profiler.meters.base import EnergyMeter, first_reading
-from profiler.occurrences import Occurrence
 from profiler.probe import ProbeResult
 from profiler.window import gauge_of, quiet_tail_s
+from profiler.windows.alive import KeptAlive
+from profiler.windows.edge_log import EdgeLog
+from profiler.windows.occurrences import Occurrence
 
 SUSPENDED, LOST, BACKWARDS = "the host slept", "joules were lost", "the counter ran backwards"
 _ASLEEP_S = 0.5  # a busy host can stop this thread for long between the two clocks it reads

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from profiler.errors import CounterFaultError, MeterError, MeterReadError
-from profiler.meters.external_format import Sample
-from profiler.meters.external_timing import AgeWatch, Timing
+from profiler.meters.external.format import Sample
+from profiler.meters.external.timing import AgeWatch, Timing
 from profiler.meters.sampled import jump_variance_j2, swing_variance_j2
 
 _FIRST_STEP_S = 60.0  # a coarse counter of energy may have been about to step for so long

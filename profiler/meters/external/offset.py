@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import MeterNotFoundError
-from profiler.meters.external_load import CHIPS, Pattern
+from profiler.meters.external.load import CHIPS, Pattern
 
 ALPHA = 1e-3
 """Chance of finding the pattern in a stream that does not show it."""

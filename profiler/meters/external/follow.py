@@ -11,8 +11,8 @@ from statistics import median, pstdev
 from typing import Protocol
 
 from profiler.errors import FileFormatError, InputError, MeterError, MeterReadError
-from profiler.meters.external_format import LineParser, Sample
-from profiler.meters.external_stream import Feed
+from profiler.meters.external.format import LineParser, Sample
+from profiler.meters.external.stream import Feed
 
 FIRST_SAMPLES, FIRST_S = 12, 0.4
 _POLL_S = 0.05

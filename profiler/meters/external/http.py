@@ -8,7 +8,7 @@ import time
 from urllib.parse import urlsplit
 
 from profiler.errors import MeterReadError
-from profiler.meters.external_format import LONGEST_LINE_BYTES
+from profiler.meters.external.format import LONGEST_LINE_BYTES
 
 _LONGEST_TIMEOUT_S = 10.0
 _SHOWN = 120

@@ -1,0 +1,1 @@
+"""Joules of one's own code: what a window is made of, below `profiler.monitor`."""
