@@ -15,7 +15,7 @@ distributed as s0^2 F(d_i, d0) over the cells,
 where d0 and s0^2 are estimated from the logarithms of the ratios: cells that scatter alike give a
 large d0 and share their degrees; cells that do not give a small one and stand alone. The moderated
 t statistic is exact under that model on average over the cells. A few cells always look unlike each
-other a little: they stand alone only where chance would show as much in less than one case of 20.
+other a little: they stand alone only where chance would show as much in less than one case of 100.
 
 Source: G. K. Smyth, Linear models and empirical Bayes methods for assessing differential
 expression in microarray experiments, Stat. Appl. Genet. Mol. Biol. 3 (2004), sections 4 and 6.2.
@@ -31,8 +31,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 _REWEIGHTINGS = 10
+_UNLIKE_LENGTHS = 1.5
 _LEAST_RATIO = 1e-5
-_ONE_SIDED_5 = 1.645
+_ONE_SIDED_5, _ONE_SIDED_1 = 1.645, 2.326
 _LOG_KURTOSIS = 4.0
 """Excess kurtosis of log chi-square on one degree of freedom; on more it is smaller."""
 
@@ -96,10 +97,15 @@ def fit_scatter(
         call_s: seconds a call, shape (m,).
 
     v0 and p^2 by the gamma likelihood's reweighting, w = degrees / v^2; the prior by the moments of
-    log(s_i^2 / v_i), with trigamma(d0 / 2) = the variance that chance leaves unexplained.
+    log(s_i^2 / v_i), with trigamma(d0 / 2) = the variance that chance leaves unexplained. Where all
+    windows are of about one length p^2 is part of v0: told apart by chance alone, the model would
+    follow single cells.
     """
     s2, d, n, t = (np.asarray(x, dtype=float) for x in (variance, degrees, repetitions, call_s))
     columns = np.column_stack([1.0 / n**2, t**2])
+    lengths_s = n * t
+    if lengths_s.max() < _UNLIKE_LENGTHS * lengths_s.min():
+        columns[:, 1] = 0.0  # windows of one length: the two terms are one
     floor = max(float(np.max(s2 * n**2)), 1e-40) * 1e-12 / n**2
     model = np.maximum(s2, floor)
     v0 = p2 = 0.0
@@ -132,7 +138,7 @@ def _prior(ratio: Floats, degrees: Floats) -> tuple[float, float]:
     e = np.log(safe) - digamma(degrees / 2) + np.log(degrees / 2)
     chance = float(np.mean(trigamma(degrees / 2)))
     unexplained = float(np.var(e, ddof=1)) - chance
-    if unexplained <= _ONE_SIDED_5 * chance * np.sqrt(_LOG_KURTOSIS / count + 2 / (count - 1)):
+    if unexplained <= _ONE_SIDED_1 * chance * np.sqrt(_LOG_KURTOSIS / count + 2 / (count - 1)):
         return inf, pooled
     half = _inverse_trigamma(unexplained)
     shift = float(digamma(np.array([half]))[0]) - float(np.log(half))
