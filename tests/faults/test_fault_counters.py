@@ -205,7 +205,7 @@ def test_a_perf_counter_that_lies(
 
     outcome = follow(
         Trial("package-0", lambda: spent_j[0], 1e-6),
-        PerfSource(perf_kernel.library).open,
+        PerfSource(perf_kernel.shared_library).open,
         advance,
         lambda: perf_kernel.spend(max(change_j, -900.0)),
         lambda: None,

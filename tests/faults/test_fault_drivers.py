@@ -41,7 +41,7 @@ class Gpu:
     """A GPU of known joules on time moved by hand, and a meter that counts or samples it."""
 
     def __init__(self, library: NvmlLibrary, clock: ManualClock, *, counts: bool) -> None:
-        self.library, self.clock, self.counts = library, clock, counts
+        self.shared_library, self.clock, self.counts = library, clock, counts
         self.meter: object = None
         self.spent_j, self.changes = 0.0, {}
         self.show()
@@ -57,7 +57,7 @@ class Gpu:
             gpu = FakeGpu(status=3, power_w=20.0).with_(instant=0)
         extra = {key: changes[key] for key in ("instant",) if key in changes}
         plain = {key: value for key, value in changes.items() if key not in extra}
-        self.library.show(gpu.but(**plain).with_(**extra))  # type: ignore[arg-type]
+        self.shared_library.show(gpu.but(**plain).with_(**extra))  # type: ignore[arg-type]
 
     def advance(self) -> None:
         self.clock.advance(0.05)
@@ -198,7 +198,7 @@ def test_perf_answers_a_code(
     show()
     trial = Trial("package-0", lambda: spent_j[0], 1e-6, ("energy-pkg",))
     run = open_spoilt if where == "opening" else follow
-    outcome = run(trial, PerfSource(perf_kernel.library).open, advance, inject, mend)
+    outcome = run(trial, PerfSource(perf_kernel.shared_library).open, advance, inject, mend)
     assert outcome == "detected" and perf_kernel.open_counters == 0
     said = "0 of 8 bytes" if code < 0 else errno.errorcode[code]
     ledger.add("perf", f"driver: {said}", where, outcome)  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_perf_says_it_wrongly(
     perf_kernel.show(FakeEvent("pkg"))
     outcome = open_spoilt(
         Trial("package-0", lambda: spent_j[0], 1e-6),
-        PerfSource(perf_kernel.library).open,
+        PerfSource(perf_kernel.shared_library).open,
         advance,
         lambda: path.write_bytes(fault.distort(number)) and None,
         lambda: path.write_bytes(usual) and None,

@@ -121,7 +121,7 @@ def _perf(request: pytest.FixtureRequest) -> tuple[Deposits, dict[str, Callable[
         kernel.show(FakeEvent("pkg", energy_j=joules, **changes))
 
     show(0.0)
-    deposits = Deposits(PerfSource(kernel.library).open(), show)
+    deposits = Deposits(PerfSource(kernel.shared_library).open(), show)
     faults = {
         "EIO": lambda: show(deposits.total_j, read_error=5),
         "a short read": lambda: show(deposits.total_j, read_error=-1),

@@ -55,7 +55,7 @@ def _perf(request: pytest.FixtureRequest) -> Subject:
     names = ("pkg", "cores", "ram", "gpu", "psys")
     kernel.offer(*names, cpus={0: (1, 0), 28: (0, 0)})
     kernel.show(*(FakeEvent(name, cpu) for name in names for cpu in (0, 28)))
-    return Subject(PerfSource(kernel.library).open, lambda: kernel.spend(0.5))
+    return Subject(PerfSource(kernel.shared_library).open, lambda: kernel.spend(0.5))
 
 
 def _pyjoules(request: pytest.FixtureRequest) -> Subject:

@@ -37,7 +37,7 @@ def laptop(perf_kernel: PerfKernel) -> PerfKernel:
 
 
 def _source(kernel: PerfKernel) -> PerfSource:
-    return PerfSource(kernel.library)
+    return PerfSource(kernel.shared_library)
 
 
 def test_package_and_memory_are_counted_and_nothing_twice(laptop: PerfKernel) -> None:
@@ -265,7 +265,7 @@ def test_single_cores_are_said_to_be_left_out(laptop: PerfKernel) -> None:
 def test_auto_takes_perf_where_powercap_is_masked(
     laptop: PerfKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("profiler.meters.perf.SOURCE._library", laptop.library)
+    monkeypatch.setattr("profiler.meters.perf.SOURCE._library", laptop.shared_library)
     meter = find_meter()
     assert (meter.info.name, meter.info.origin) == ("perf", "measured")
     meter.close()

@@ -64,7 +64,7 @@ class PerfKernel:
     """
 
     def __init__(self, library: Path, script: Path, root: Path) -> None:
-        self.library = ctypes.CDLL(str(library), use_errno=True)
+        self.shared_library = ctypes.CDLL(str(library), use_errno=True)
         self.script = script
         self.pmu = root / "bus" / "event_source" / "devices" / "power"
         self.cpus = root / "devices" / "system" / "cpu"
@@ -73,7 +73,7 @@ class PerfKernel:
     @property
     def open_counters(self) -> int:
         """How many counters are open in this process."""
-        return int(self.library.open_counters())
+        return int(self.shared_library.open_counters())
 
     def offer(self, *names: str, cpus: dict[int, tuple[int, int]] | None = None) -> None:
         """Write the files of these events; *cpus* are ``{cpu: (package, die)}``."""
