@@ -32,15 +32,13 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
-from simulated_board import Board, BoardProfile, KnownLine, Layer
+from simulated_board import Board, BoardProfile, KnownLine, Layer, probed
 
 from costmodels.curves import Quantity
 from cwmp.profile_summary import quantity_text
 from profiler import design, evidence
 from profiler.findings import Findings
-from profiler.gauge import Gauge
 from profiler.pace import Pace
-from profiler.probe import probe
 from profiler.stages import Session, Settings
 from profiler.statistics import Line
 
@@ -159,18 +157,7 @@ def _sessions(setting: Setting, seeds: Iterable[int]) -> list[Outcome]:
 def session(setting: Setting, seed: int) -> list[Outcome]:
     """One whole session, and what it found for each layer."""
     board = Board(setting.board, seed)
-    found = probe(
-        board, max_time_s=60 * setting.board.period_s, clock=board.clock, sleep=board.sleep
-    )
-    gauge = Gauge(
-        board,
-        found.period_s,
-        found.period_p99_s,
-        found.quantum_j,
-        board.sleep,
-        board,
-        found.edge_period_s,
-    )
+    gauge, found = probed(board)
     operation = KnownLine(board, setting.layers, COUNTS)
     cells = [(operation, cell) for cell in operation.cells()]
     pilot = design.pilot_counts(operation.cells()).tolist()

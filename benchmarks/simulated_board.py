@@ -10,13 +10,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, floor
+from math import exp, floor, inf
 
 import numpy as np
 
 from profiler.conditions import Conditions
 from profiler.design import block_seed
+from profiler.gauge import Gauge
 from profiler.meters.base import MeterInfo, Rail, Reading
+from profiler.probe import ProbeResult, probe
 from profiler.workloads import Cell
 
 SLOW_S = 1.0
@@ -142,6 +144,22 @@ class Board:
         share = (at_s - start_s) / (end_s - start_s)
         first_j, second_j = self._added_j[place - 1], self._added_j[place]
         return rest_j + first_j + share * (second_j - first_j)
+
+
+def probed(board: Board, most_s: float = inf) -> tuple[Gauge, ProbeResult]:
+    """A gauge on *board*, with what its probe of 60 periods, or *most_s*, found."""
+    most_s = min(most_s, 60 * board.profile.period_s)
+    found = probe(board, max_time_s=most_s, clock=board.clock, sleep=board.sleep)
+    gauge = Gauge(
+        board,
+        found.period_s,
+        found.period_p99_s,
+        found.quantum_j,
+        board.sleep,
+        board,
+        found.edge_period_s,
+    )
+    return gauge, found
 
 
 class KnownLine:

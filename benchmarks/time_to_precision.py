@@ -27,12 +27,10 @@ from pathlib import Path
 
 import numpy as np
 from coverage import NVML, RAPL
-from simulated_board import Board, BoardProfile, KnownLine
+from simulated_board import Board, BoardProfile, KnownLine, probed
 
 from profiler import design
-from profiler.gauge import Gauge
 from profiler.pace import Pace
-from profiler.probe import probe
 from profiler.stages import Session, Settings
 from profiler.statistics import t_quantile
 
@@ -137,18 +135,7 @@ class _Session:
     def __call__(self, seed: int) -> Run:
         profile = self.profile
         board = Board(profile, seed)
-        found = probe(
-            board, max_time_s=min(3.0, 60 * profile.period_s), clock=board.clock, sleep=board.sleep
-        )
-        gauge = Gauge(
-            board,
-            found.period_s,
-            found.period_p99_s,
-            found.quantum_j,
-            board.sleep,
-            board,
-            found.edge_period_s,
-        )
+        gauge, found = probed(board, 3.0)
         layers = [(f"layer{n}", time_s, 0.0) for n, time_s in enumerate(layer_times_s())]
         operation = KnownLine(board, layers, [1])
         cells = operation.cells()
