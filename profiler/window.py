@@ -149,7 +149,7 @@ def meter_window(
     if probe is not None and rest is None and not resting:
         _check_rest_known(meter, probe)
     gauge = gauge_of(meter, probe)
-    tail_s = quiet_tail_s(gauge) if probe is not None else 0.0
+    tail_s = gauge.tail_s if probe is not None else 0.0
 
     def fall_quiet() -> None:
         sleep(tail_s + draw() * (gauge.period_s or 0.0))
@@ -233,14 +233,6 @@ def rest_seconds_short(info: MeterInfo, probe: ProbeResult, seconds: float) -> f
     seen_s = max(probe.period_p99_s or 0.0, probe.period_s or 0.0) / _STEPS_AT_REST
     needed_s = _STEPS_AT_REST * max(info.longest_step_s or 0.0, seen_s)
     return needed_s if seconds < (1 - _ROUNDING) * needed_s else None
-
-
-def quiet_tail_s(gauge: Gauge) -> float:
-    """The least seconds of quiet around a window; 0 where none is needed.
-
-    A sensor that lags needs quiet even where it shows no steps.
-    """
-    return gauge.tail_s if gauge.stepped else gauge.meter.info.lag_s
 
 
 def _result(

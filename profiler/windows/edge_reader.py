@@ -13,7 +13,7 @@ from profiler.conditions import suspended_s
 from profiler.errors import CounterFaultError, InputError, MeterError
 from profiler.meters.base import EnergyMeter, first_reading
 from profiler.probe import ProbeResult
-from profiler.window import gauge_of, quiet_tail_s
+from profiler.window import gauge_of
 from profiler.windows.alive import KeptAlive
 from profiler.windows.edge_log import EdgeLog
 from profiler.windows.occurrences import Occurrence
@@ -59,7 +59,7 @@ class EdgeReader:
         draw: Callable[[], float] = random.random,
     ) -> None:
         gauge = gauge_of(meter, probe)
-        self._tail_s, self._step_s = quiet_tail_s(gauge), gauge.period_s or 0.0
+        self._tail_s, self._step_s = gauge.tail_s, gauge.period_s or 0.0
         self._meter, self._sleep, self._draw = meter, sleep, draw
         self._lock = threading.Lock()
         self._process = os.getpid()

@@ -34,7 +34,6 @@ from dataclasses import dataclass
 import numpy as np
 
 RESOLVED_STEPS = 2.5
-SHORTEST_STEP_S = 0.2e-3
 _TERMS, _MANY = 500, 24
 _FAR = 0.9
 _Z95 = 1.959964

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from profiler.gauge import SHORTEST_STEP_S
 from profiler.meters.base import MeterInfo
 from profiler.probe import ProbeResult
 from profiler.windows.edge_log import EdgeLog
 from profiler.windows.edges import (
-    SHORTEST_STEP_S,
     Before,
     Counter,
     EdgeEstimate,
