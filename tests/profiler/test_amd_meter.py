@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -91,7 +92,7 @@ def test_counter_wraps_at_64_bit(amd_module: AmdModule) -> None:
         ({"counted_w": 0.0}, "stands still"),
         ({"counted_w": 3000.0}, "where its sensor says 300 W"),
         ({"counted_w": 20.0}, "where its sensor says 300 W"),
-        ({"counted_w": 90_000.0}, "counter says 9e+04 W"),
+        ({"counted_w": 90_000.0}, r"counter says [\d.]+e\+0[45] W(?! where)"),
         ({"energy": 2}, "no energy counter"),
         ({"resolution_uj": 1e-9, "counted_w": 0.0}, "stands still"),
         ({"energy_key": "unheard_of"}, "no energy counter"),
@@ -104,7 +105,7 @@ def test_counter_that_is_not_to_be_trusted_gives_way_to_the_power(
     amd_module.show(ONE.but(power_key=key, **changes))
     meter = SOURCE.open(device="cuda:0")
     assert isinstance(meter, SampledMeter)
-    assert any(says.replace("+", "") in text.replace("+", "") for text in meter.info.scope)
+    assert any(re.search(says, text) for text in meter.info.scope)
     assert "sampled and summed" in meter.info.scope[-1]
     assert _power_w(meter, 0.2) == pytest.approx(300, rel=0.25)
     meter.close()
