@@ -73,7 +73,7 @@ def trees_from_onnx(data: bytes, feature_names: Sequence[str] | None = None) -> 
         names = _names(model)
         trees = _trees(model, len(names))
         same = _model(trees, names) == model
-    except (InputError, KeyError, ValueError, OverflowError) as error:
+    except (InputError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"the ONNX model is no boosted trees: {error}") from error
     if not same:
         raise FileFormatError(
