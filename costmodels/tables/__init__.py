@@ -1,0 +1,6 @@
+"""Anybody's table of measured energies -> rows to fit a cost model to."""
+
+from costmodels.tables.building import read_samples, samples_of
+from costmodels.tables.spec import TableSpec
+
+__all__ = ["TableSpec", "read_samples", "samples_of"]

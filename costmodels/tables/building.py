@@ -1,0 +1,165 @@
+"""Cells and a spec -> `Samples`: each row once, in joules of one call, or counted as left out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from costmodels.samples import ANY_KIND, Samples
+from costmodels.tables.cells import column, hashable, labels, matching, split_lists
+from costmodels.tables.energy import (
+    JOULES,
+    calls_of,
+    check_power,
+    differenced,
+    raw_energy,
+    repaired,
+)
+from costmodels.tables.explained import explain, varying
+from costmodels.tables.groups import grouping_labels
+from costmodels.tables.ledger import Ledger
+from costmodels.tables.reading import RawTable, read_table
+from costmodels.tables.spec import DeviceColumn, KindColumn, TableSpec
+from costmodels.tables.suspicion import refuse_cumulative, suspect_units
+from profiler.errors import InputError
+
+_DEVICES_NAMED = 5
+
+
+def read_samples(path: str | Path, spec: TableSpec) -> Samples:
+    """The usable rows of a file; see `samples_of`.
+
+    Raises:
+        InputFileError: *path* cannot be read.
+        FileFormatError: it is not a table of the format that the spec names.
+        InputError: as `samples_of`.
+    """
+    path = Path(path)
+    return _samples(read_table(path, spec.file), spec, spec.source or path.name)
+
+
+def samples_of(frame: pd.DataFrame, spec: TableSpec, source: str = "") -> Samples:
+    """The usable rows of a table; every other row is counted in ``findings``, under one cause.
+
+    In this order: rows not wanted, failed ones, lists of another length, exact repetitions,
+    missing and unreadable energies, wraps, zeros, power that no machine draws, unusable
+    features. A line in a finding is the row's number + 2, as if the frame were a file with one
+    header line.
+
+    Args:
+        frame: one row a measurement, text or numbers, shape (m, columns).
+        spec: what the columns mean.
+        source: where the rows come from; the spec's own sentence where empty.
+
+    Raises:
+        InputError: a column that the table does not have, cells in another unit, a running
+            total that poses as energies of rows, units that are mixed beyond doubt, or no
+            usable row.
+    """
+    frame = frame.reset_index(drop=True)
+    lines = np.arange(2, len(frame) + 2)
+    raw = RawTable(frame, lines, np.zeros(len(frame), dtype=np.int64), (), _digest(frame))
+    return _samples(raw, spec, source or spec.source or "the table")
+
+
+def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
+    if not len(raw.frame):
+        raise InputError(f"{source} has no rows")
+    frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
+    ledger = Ledger(raw.lines, raw.findings)
+    device = _devices(frame, spec)
+    if spec.energy.cumulative:
+        # Before any row is left out: a difference needs the row before it.
+        energy_j = differenced(
+            raw_energy(frame, spec.energy, ledger), device, raw.gaps, _wrap_j(spec), ledger
+        )
+        _leave_out(raw.frame, frame, unfit, spec, ledger)
+    else:
+        _leave_out(raw.frame, frame, unfit, spec, ledger)
+        energy_j = raw_energy(frame, spec.energy, ledger)
+    recorded_j = energy_j
+    if not spec.energy.cumulative:
+        energy_j = repaired(energy_j, _wrap_j(spec), ledger)
+    check_power(frame, energy_j, spec.energy, ledger)
+    energy_j = energy_j / calls_of(frame, spec.energy, ledger)
+    kind = _kinds(frame, spec)
+    features, units = explain(frame, kind, spec, ledger)
+    if not ledger.alive.any():
+        found = "; ".join(map(str, ledger.findings))
+        raise InputError(f"{source} has no usable row of {len(frame)}: {found}")
+
+    alive = ledger.alive
+    features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
+    if spec.energy.cumulative is None and spec.energy.power is None:
+        refuse_cumulative(recorded_j[alive], device, features, spec.energy.energy_columns[0])
+    suspect_units(energy_j[alive], features, kind, device, ledger)
+    features = varying(features, ledger)
+    groupings, assumptions = grouping_labels(frame[alive], features, kind, device, spec, ledger)
+    return Samples(
+        features=features,
+        units={name: units[name] for name in features.columns},
+        energy_j=energy_j[alive],
+        kind=kind,
+        groupings=groupings,
+        source=source,
+        device=_device_name(device),
+        meter=spec.meter,
+        findings=tuple(ledger.findings),
+        sha256=raw.sha256,
+        assumptions=assumptions,
+    )
+
+
+def _leave_out(
+    cells: pd.DataFrame,
+    frame: pd.DataFrame,
+    unfit: dict[str, NDArray[np.bool_]],
+    spec: TableSpec,
+    ledger: Ledger,
+) -> None:
+    """Drop what the spec does not want, failed rows, lists that do not fit, and repetitions."""
+    for condition in spec.rows.drop:
+        ledger.drop(matching(frame, condition, "rows.drop"), f"rows not wanted ({condition})")
+    for condition in spec.rows.failed:
+        ledger.drop(matching(frame, condition, "rows.failed"), f"failed rows ({condition})")
+    for name, mask in unfit.items():
+        expected = len(spec.file.lists[name])
+        ledger.drop(mask, f"rows whose list in {name!r} has not {expected} items")
+    if spec.rows.duplicates == "drop":
+        repeats = hashable(cells).duplicated().to_numpy(dtype=bool)
+        ledger.drop(repeats, "rows that repeat an earlier one exactly")
+
+
+def _wrap_j(spec: TableSpec) -> float | None:
+    energy = spec.energy
+    if energy.wrap_size is None:
+        return None
+    return energy.wrap_size / energy.wrap_windows * JOULES[energy.unit or "J"]
+
+
+def _kinds(frame: pd.DataFrame, spec: TableSpec) -> NDArray[np.str_]:
+    if isinstance(spec.kind, KindColumn):
+        return labels(column(frame, spec.kind.column, "kind.column"))
+    return np.full(len(frame), spec.kind or ANY_KIND)
+
+
+def _devices(frame: pd.DataFrame, spec: TableSpec) -> NDArray[np.str_]:
+    if isinstance(spec.device, DeviceColumn):
+        return labels(column(frame, spec.device.column, "device.column"))
+    return np.full(len(frame), spec.device)
+
+
+def _device_name(device: NDArray[np.str_]) -> str:
+    names = list(dict.fromkeys(device.tolist()))
+    more = f" and {len(names) - _DEVICES_NAMED} more" if len(names) > _DEVICES_NAMED else ""
+    return ", ".join(names[:_DEVICES_NAMED]) + more
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    digest = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
+    digest.update(pd.util.hash_pandas_object(hashable(frame), index=False).to_numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""The energy columns -> joules of one call, with every row that has none counted."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from costmodels.tables.cells import column, is_blank, numbers
+from costmodels.tables.ledger import Ledger
+from costmodels.tables.spec import Energy
+from profiler.errors import InputError
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+JOULES = MappingProxyType(
+    {"J": 1.0, "kJ": 1e3, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9}
+    | {"Wh": 3600.0, "kWh": 3.6e6, "mWh": 3.6}
+)
+WATTS = MappingProxyType({"W": 1.0, "kW": 1e3, "mW": 1e-3, "uW": 1e-6, "µW": 1e-6})
+SECONDS = MappingProxyType(
+    {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+)
+
+
+def raw_energy(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats:
+    """The recorded joules of each row as they stand, NaN where a cell is no number, shape (m,).
+
+    The sum of the energy columns, or power x time. Empty cells and cells that are not numbers
+    are dropped from *ledger*: an absent rail is not zero.
+    """
+    if spec.power is not None:
+        power = _column(frame, spec.power, spec.power_unit, "energy.power", ledger)
+        time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
+        ledger.drop((power <= 0) | (time <= 0), "rows whose power or time is zero or below")
+        return power * WATTS[spec.power_unit or "W"] * time * SECONDS[spec.time_unit or "s"]
+    total = np.zeros(len(frame))
+    for name in spec.energy_columns:
+        total = total + _column(frame, name, spec.unit, "energy.column", ledger)
+    return total * JOULES[spec.unit or "J"]
+
+
+def differenced(
+    energy_j: Floats, owner: NDArray[np.str_], gaps: NDArray[np.int64], wrap_j: float | None,
+    ledger: Ledger,
+) -> Floats:  # fmt: skip
+    """The joules between each row of a running total and the one before it on its device.
+
+    A difference over a row that could not be read would be two rows' energy, so it is unknown.
+    """
+    frame = pd.DataFrame({"energy": energy_j, "gaps": gaps})
+    steps = frame.groupby(owner, sort=False).diff()
+    joules = steps["energy"].to_numpy(dtype=np.float64).copy()
+    first = steps["gaps"].isna().to_numpy(dtype=bool)
+    ledger.drop(first, "first rows of a cumulative column, with nothing before them")
+    broken = (steps["gaps"] > 0).to_numpy(dtype=bool) | np.isnan(joules)
+    ledger.drop(broken, "rows after an unreadable one in a cumulative column")
+    return repaired(joules, wrap_j, ledger)
+
+
+def repaired(energy_j: Floats, wrap_j: float | None, ledger: Ledger) -> Floats:
+    """Positive joules: a wrap of known size is added once, what stays below zero is dropped."""
+    energy_j = energy_j.copy()
+    with np.errstate(invalid="ignore"):
+        negative = energy_j < 0
+        if wrap_j is None:
+            ledger.drop(
+                negative,
+                "negative energies (the counter wrapped; give energy.wrap_size to repair them)",
+            )
+        else:
+            energy_j[negative] += wrap_j
+            ledger.drop(energy_j < 0, "negative energies that one wrap does not explain")
+            ledger.repaired(negative, f"negative energies by adding one wrap of {wrap_j:.6g} J")
+        ledger.drop(
+            energy_j == 0, "energies of zero (nothing measured, or a window below the counter's)"
+        )
+    return energy_j
+
+
+def check_power(frame: pd.DataFrame, energy_j: Floats, spec: Energy, ledger: Ledger) -> None:
+    """Drop rows whose energy over time no machine draws.
+
+    Raises:
+        InputError: more than half of the rows are so: a unit in the spec is wrong.
+    """
+    if spec.time is None:
+        return
+    time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
+    time = time * SECONDS[spec.time_unit or "s"]
+    ledger.drop(~(time > 0), "rows whose time is zero or below")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wild = energy_j / time > spec.max_power_w
+    rows = int(ledger.alive.sum())
+    count = int((wild & ledger.alive).sum())
+    if 2 * count > rows:
+        raise InputError(
+            f"{count} of {rows} rows draw more than {spec.max_power_w:g} W: look at the units of "
+            "the energy, the power and the time in the spec"
+        )
+    ledger.drop(wild, f"rows that draw more than {spec.max_power_w:g} W")
+
+
+def calls_of(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats:
+    """Over how many calls each row was recorded, shape (m,)."""
+    if spec.calls is None:
+        return np.ones(len(frame))
+    if not isinstance(spec.calls, str):
+        return np.full(len(frame), float(spec.calls))
+    calls = numbers(column(frame, spec.calls, "energy.calls"), ledger)
+    ledger.drop(~(np.isfinite(calls) & (calls > 0)), f"rows without a usable {spec.calls!r}")
+    return calls
+
+
+def _column(
+    frame: pd.DataFrame, name: str | None, unit: str | None, where: str, ledger: Ledger
+) -> Floats:
+    cells = column(frame, name or "", where)
+    values = numbers(cells, ledger, unit)
+    missing = is_blank(cells) | (cells.astype(str).str.strip().str.casefold() == "nan").to_numpy()
+    ledger.drop(missing, f"rows without {name!r}")
+    ledger.drop(~np.isfinite(values), f"rows whose {name!r} is not a finite number")
+    return values

@@ -1,0 +1,98 @@
+"""Shape columns and ready features -> the feature columns of the rows, with their units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from costmodels.tables.cells import column, numbers
+from costmodels.tables.ledger import Ledger
+from costmodels.tables.names import listed
+from costmodels.tables.shapes import ITEM_BYTES, SHAPE_KINDS, UNITS, shape_features, shape_kind
+from costmodels.tables.spec import KindColumn, TableSpec
+from profiler.errors import InputError
+
+CALLS = "calls"
+
+
+def explain(
+    frame: pd.DataFrame, kind: NDArray[np.str_], spec: TableSpec, ledger: Ledger
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The features of every row, NaN where it is out, and the unit of each one's price.
+
+    ``calls``, a one in each row, is always there: the fixed cost of a call.
+
+    Raises:
+        InputError: a column that is not there, or a kind without formula and ready features.
+    """
+    rows = len(frame)
+    units = {CALLS: UNITS[CALLS]}
+    parts = {CALLS: np.ones(rows)}
+    if spec.shape:
+        shaped = _shaped(frame, kind, spec, ledger)
+        ledger.drop(
+            shaped.isna().any(axis=1).to_numpy(dtype=bool),
+            "rows whose shape is missing or impossible",
+        )
+        units |= UNITS
+        parts |= {name: shaped[name].to_numpy() for name in shaped.columns}
+    for name, feature in spec.features.items():
+        cells = column(frame, feature.column or name, f"features.{name}")
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            parts[name] = feature.scale * numbers(cells, ledger) ** feature.exponent
+            unusable = ~(np.isfinite(parts[name]) & (parts[name] >= 0))
+        ledger.drop(unusable, f"rows whose feature {name!r} is missing or negative")
+        units[name] = feature.unit
+    return pd.DataFrame(parts), units
+
+
+def varying(features: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
+    """*features* without those that are the same in every row, but ``calls``.
+
+    A constant other than zero is reported; a quantity that no row has is not worth a word.
+    """
+    kept = []
+    for name in features.columns:
+        values = features[name].to_numpy()
+        if name == CALLS or values.min() != values.max():
+            kept.append(name)
+        elif values[0] != 0:
+            ledger.kept(
+                ledger.alive, f"rows in all of which feature {name!r} is {values[0]:g}: left out"
+            )
+    return features[kept]
+
+
+def _shaped(
+    frame: pd.DataFrame, kind: NDArray[np.str_], spec: TableSpec, ledger: Ledger
+) -> pd.DataFrame:
+    fields = {
+        name: (
+            numbers(column(frame, value, f"shape.{name}"), ledger)
+            if isinstance(value, str)
+            else np.full(len(frame), float(value))
+        )
+        for name, value in spec.shape.items()
+    }
+    table = np.full((len(frame), len(UNITS)), np.nan)
+    named = spec.kind.shapes if isinstance(spec.kind, KindColumn) else {}
+    ready = set(spec.features) & set(UNITS)
+    for label in np.unique(kind[ledger.alive]):
+        formula = named.get(str(label), str(label))
+        rows = kind == label
+        if shape_kind(formula) is None and spec.features:
+            table[rows] = 0.0
+            table[rows, list(UNITS).index("examples")] = 0.0
+            continue
+        if shape_kind(formula) is None:
+            raise InputError(
+                f"kind {str(label)!r} has no shape formula; name one in kind.shapes "
+                f"({listed(SHAPE_KINDS)}), leave its rows out, or give ready [features]"
+            )
+        part = {name: values[rows] for name, values in fields.items()}
+        table[rows] = shape_features(
+            formula, part, int(rows.sum()), ITEM_BYTES[spec.dtype]
+        ).to_numpy()
+    shaped = pd.DataFrame(table, columns=list(UNITS))
+    return shaped.drop(columns=[name for name in shaped.columns if name in ready])
