@@ -18,6 +18,7 @@ from costmodels.tables.energy import (
     differenced,
     raw_energy,
     repaired,
+    seconds,
 )
 from costmodels.tables.explained import explain, varying
 from costmodels.tables.groups import grouping_labels
@@ -72,25 +73,24 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
     frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
     ledger = Ledger(raw.lines, raw.findings)
     device = _devices(frame, spec)
+    failed = _leave_out(raw.frame, frame, unfit, spec, ledger)
+    duration_s = seconds(frame, spec.energy, ledger)
+    recorded_j = energy_j = raw_energy(frame, spec.energy, duration_s, ledger)
     if spec.energy.cumulative:
-        # Before any row is left out: a difference needs the row before it.
-        energy_j = differenced(
-            raw_energy(frame, spec.energy, ledger), device, raw.gaps, _wrap_j(spec), ledger
-        )
-        _leave_out(raw.frame, frame, unfit, spec, ledger)
-    else:
-        _leave_out(raw.frame, frame, unfit, spec, ledger)
-        energy_j = raw_energy(frame, spec.energy, ledger)
-    recorded_j = energy_j
-    if not spec.energy.cumulative:
-        energy_j = repaired(energy_j, _wrap_j(spec), ledger)
-    check_power(frame, energy_j, spec.energy, ledger)
+        energy_j = differenced(np.where(failed, np.nan, energy_j), device, raw.gaps, ledger)
+    energy_j = repaired(energy_j, _wrap_j(spec), ledger)
+    if duration_s is not None:
+        check_power(energy_j / duration_s, spec.energy, ledger)
     energy_j = energy_j / calls_of(frame, spec.energy, ledger)
     kind = _kinds(frame, spec)
     features, units = explain(frame, kind, spec, ledger)
     if not ledger.alive.any():
         found = "; ".join(map(str, ledger.findings))
-        raise InputError(f"{source} has no usable row of {len(frame)}: {found}")
+        wanted = spec.energy.power or spec.energy.energy_columns[0]
+        raise InputError(
+            f"{source}: none of {len(frame)} rows is usable; {found}. Is {wanted!r} the column of "
+            "the energies?"
+        )
 
     alive = ledger.alive
     features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
@@ -108,7 +108,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         source=source,
         device=_device_name(device),
         meter=spec.meter,
-        findings=tuple(ledger.findings),
+        findings=ledger.findings,
         sha256=raw.sha256,
         assumptions=assumptions,
     )
@@ -120,18 +120,25 @@ def _leave_out(
     unfit: dict[str, NDArray[np.bool_]],
     spec: TableSpec,
     ledger: Ledger,
-) -> None:
-    """Drop what the spec does not want, failed rows, lists that do not fit, and repetitions."""
+) -> NDArray[np.bool_]:
+    """Drop what the spec does not want, failed rows, lists that do not fit, and repetitions.
+
+    Returns which rows failed.
+    """
+    failed = np.zeros(len(frame), dtype=bool)
     for condition in spec.rows.drop:
         ledger.drop(matching(frame, condition, "rows.drop"), f"rows not wanted ({condition})")
     for condition in spec.rows.failed:
-        ledger.drop(matching(frame, condition, "rows.failed"), f"failed rows ({condition})")
+        mask = matching(frame, condition, "rows.failed")
+        ledger.drop(mask, f"failed rows ({condition})")
+        failed |= mask
     for name, mask in unfit.items():
         expected = len(spec.file.lists[name])
         ledger.drop(mask, f"rows whose list in {name!r} has not {expected} items")
     if spec.rows.duplicates == "drop":
         repeats = hashable(cells).duplicated().to_numpy(dtype=bool)
         ledger.drop(repeats, "rows that repeat an earlier one exactly")
+    return failed
 
 
 def _wrap_j(spec: TableSpec) -> float | None:

@@ -14,7 +14,6 @@ from costmodels.tables.spec import Energy
 from profiler.errors import InputError
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 JOULES = MappingProxyType(
     {"J": 1.0, "kJ": 1e3, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9}
@@ -26,17 +25,28 @@ SECONDS = MappingProxyType(
 )
 
 
-def raw_energy(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats:
+def seconds(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats | None:
+    """How long each row lasted, NaN where that is no positive number; None without a column."""
+    if spec.time is None:
+        return None
+    time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
+    ledger.drop(time <= 0, f"rows whose {spec.time!r} is zero or below")
+    time[~(time > 0)] = np.nan
+    return time * SECONDS[spec.time_unit or "s"]
+
+
+def raw_energy(
+    frame: pd.DataFrame, spec: Energy, duration_s: Floats | None, ledger: Ledger
+) -> Floats:
     """The recorded joules of each row as they stand, NaN where a cell is no number, shape (m,).
 
     The sum of the energy columns, or power x time. Empty cells and cells that are not numbers
     are dropped from *ledger*: an absent rail is not zero.
     """
-    if spec.power is not None:
+    if spec.power is not None and duration_s is not None:
         power = _column(frame, spec.power, spec.power_unit, "energy.power", ledger)
-        time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
-        ledger.drop((power <= 0) | (time <= 0), "rows whose power or time is zero or below")
-        return power * WATTS[spec.power_unit or "W"] * time * SECONDS[spec.time_unit or "s"]
+        ledger.drop(power <= 0, f"rows whose {spec.power!r} is zero or below")
+        return power * WATTS[spec.power_unit or "W"] * duration_s
     total = np.zeros(len(frame))
     for name in spec.energy_columns:
         total = total + _column(frame, name, spec.unit, "energy.column", ledger)
@@ -44,21 +54,32 @@ def raw_energy(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats:
 
 
 def differenced(
-    energy_j: Floats, owner: NDArray[np.str_], gaps: NDArray[np.int64], wrap_j: float | None,
-    ledger: Ledger,
-) -> Floats:  # fmt: skip
+    energy_j: Floats, owner: NDArray[np.str_], gaps: NDArray[np.int64], ledger: Ledger
+) -> Floats:
     """The joules between each row of a running total and the one before it on its device.
 
-    A difference over a row that could not be read would be two rows' energy, so it is unknown.
+    *energy_j* is NaN where the total is not to be trusted. Rows that are out still count as the
+    row before. A difference over a row that could not be read would be two rows' energy: it is
+    dropped; so are the two differences at a total that falls and is back on the next row, which
+    no wrap and no reset does.
     """
     frame = pd.DataFrame({"energy": energy_j, "gaps": gaps})
     steps = frame.groupby(owner, sort=False).diff()
-    joules = steps["energy"].to_numpy(dtype=np.float64).copy()
+    joules: Floats = steps["energy"].to_numpy(dtype=np.float64).copy()
     first = steps["gaps"].isna().to_numpy(dtype=bool)
     ledger.drop(first, "first rows of a cumulative column, with nothing before them")
     broken = (steps["gaps"] > 0).to_numpy(dtype=bool) | np.isnan(joules)
     ledger.drop(broken, "rows after an unreadable one in a cumulative column")
-    return repaired(joules, wrap_j, ledger)
+    before = frame["energy"].groupby(owner, sort=False)
+    last, one_more = before.shift(1).to_numpy(), before.shift(2).to_numpy()
+    with np.errstate(invalid="ignore"):
+        after_dip = (last < one_more) & (energy_j >= one_more)
+    at_dip = pd.Series(after_dip).groupby(owner, sort=False).shift(-1, fill_value=False)
+    ledger.drop(
+        after_dip | at_dip.to_numpy(dtype=bool),
+        "rows at a cumulative column's fall for one row only (a false reading)",
+    )
+    return joules
 
 
 def repaired(energy_j: Floats, wrap_j: float | None, ledger: Ledger) -> Floats:
@@ -81,21 +102,15 @@ def repaired(energy_j: Floats, wrap_j: float | None, ledger: Ledger) -> Floats:
     return energy_j
 
 
-def check_power(frame: pd.DataFrame, energy_j: Floats, spec: Energy, ledger: Ledger) -> None:
+def check_power(power_w: Floats, spec: Energy, ledger: Ledger) -> None:
     """Drop rows whose energy over time no machine draws.
 
     Raises:
         InputError: more than half of the rows are so: a unit in the spec is wrong.
     """
-    if spec.time is None:
-        return
-    time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
-    time = time * SECONDS[spec.time_unit or "s"]
-    ledger.drop(~(time > 0), "rows whose time is zero or below")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        wild = energy_j / time > spec.max_power_w
-    rows = int(ledger.alive.sum())
-    count = int((wild & ledger.alive).sum())
+    with np.errstate(invalid="ignore"):
+        wild = power_w > spec.max_power_w
+    rows, count = int(ledger.alive.sum()), int((wild & ledger.alive).sum())
     if 2 * count > rows:
         raise InputError(
             f"{count} of {rows} rows draw more than {spec.max_power_w:g} W: look at the units of "

@@ -80,14 +80,16 @@ def _bins(features: pd.DataFrame, wanted: SizeBins, name: str) -> Labels:
         for bin_, (low, high) in enumerate(pairwise(edges), 1)
     ] or [f"1: {wanted.feature} {edges[0]:.3g}"]
     found: Labels = np.array(words)
-    return found[number]
+    taken: Labels = np.take(found, number)
+    return taken
 
 
 def _joined(names: list[str], cells: list[Labels]) -> Labels:
     table = pd.DataFrame(dict(zip(names, cells, strict=True)))
     codes = table.groupby(names, sort=False).ngroup().to_numpy()
     first = table.drop_duplicates()
-    words = [
-        " ".join(f"{n}={v}" for n, v in zip(names, row, strict=True)) for row in first.to_numpy()
-    ]
-    return np.array(words)[codes]
+    words: Labels = np.array(
+        [" ".join(f"{n}={v}" for n, v in zip(names, row, strict=True)) for row in first.to_numpy()]
+    )
+    taken: Labels = np.take(words, codes)
+    return taken

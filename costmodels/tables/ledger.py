@@ -18,13 +18,13 @@ class Ledger:
     Attributes:
         alive: bool, which rows are still in.
         lines: the line of the file that each row was on.
-        findings: what was noticed so far.
     """
 
     def __init__(self, lines: NDArray[np.int64], findings: Sequence[Finding] = ()) -> None:
         self.lines = lines
         self.alive = np.ones(len(lines), dtype=bool)
-        self.findings = list(findings)
+        self._found = list(findings)
+        self._repairs: list[tuple[NDArray[np.bool_], str]] = []
 
     def drop(self, mask: NDArray[np.bool_], what: str) -> None:
         """Take the rows of *mask* out and say why, unless there are none."""
@@ -32,19 +32,25 @@ class Ledger:
         self.alive &= ~mask
 
     def repaired(self, mask: NDArray[np.bool_], what: str) -> None:
-        """Say which rows that are in were repaired, unless there are none."""
-        self._note(mask, what, "repaired")
+        """Say which rows were repaired; those that are dropped later do not count as such."""
+        self._repairs.append((mask, what))
 
     def kept(self, mask: NDArray[np.bool_], what: str) -> None:
         """Say which rows that are in are odd yet kept, unless there are none."""
         self._note(mask, what, "kept")
 
-    def first_line(self, mask: NDArray[np.bool_]) -> int:
-        """The line of the first row of *mask*."""
-        return int(self.lines[int(np.argmax(mask))])
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was noticed so far: rows left out and oddities in order, then repairs."""
+        repairs = [self._finding(mask, what, "repaired") for mask, what in self._repairs]
+        return (*self._found, *(finding for finding in repairs if finding.rows))
 
     def _note(self, mask: NDArray[np.bool_], what: str, action: str) -> None:
+        finding = self._finding(mask, what, action)
+        if finding.rows:
+            self._found.append(finding)
+
+    def _finding(self, mask: NDArray[np.bool_], what: str, action: str) -> Finding:
         rows = np.flatnonzero(mask & self.alive)
-        if len(rows):
-            examples = tuple(int(line) for line in self.lines[rows[:_EXAMPLES]])
-            self.findings.append(Finding(what, len(rows), action, examples))
+        examples = tuple(int(line) for line in self.lines[rows[:_EXAMPLES]])
+        return Finding(what, len(rows), action, examples)
