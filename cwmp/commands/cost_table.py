@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from costmodels.costfile import CostFile, Estimate, OperationCost
 from costmodels.spread import marginal_spread
-from profiler.console import print_table
+from profiler.console import print_json, print_table, say
 from profiler.errors import InputError
 from profiler.units import common_exponent, format_scaled, format_si, prefix
 
@@ -27,11 +28,21 @@ def print_costs(costs: CostFile, pattern: str = "random") -> None:
     _print_layers(costs, pattern)
     _print_others(costs)
     click.echo()
-    _echo(spread_sentence(costs, pattern))
+    echo(spread_sentence(costs, pattern))
     if costs.assumptions:
         click.echo("\nAssumptions")
     for sentence in costs.assumptions:
-        _echo(sentence, bullet="- ")
+        echo(sentence, bullet="- ")
+
+
+def write_costs(costs: CostFile, output: Path, *, force: bool, as_json: bool) -> None:
+    """Save *costs* as *output*, then print them: as tables, or as the document that was saved."""
+    costs.save(output, force=force)
+    if as_json:
+        print_json(costs.model_dump(mode="json"))
+    else:
+        print_costs(costs)
+        say(f"wrote {output}")
 
 
 def spread_sentence(costs: CostFile, pattern: str = "random") -> str:
@@ -164,7 +175,8 @@ def _notes(flags: Sequence[str], factor: float | None) -> str:
     return "\n".join(notes)
 
 
-def _echo(text: str, bullet: str = "") -> None:
+def echo(text: str, bullet: str = "") -> None:
+    """Print *text* folded to the terminal's width; lines after the first stand under the text."""
     width = max(shutil.get_terminal_size().columns, 40)
     indent = " " * len(bullet)
     click.echo(textwrap.fill(text, width, initial_indent=bullet, subsequent_indent=indent))

@@ -1,53 +1,49 @@
-"""``cwmp costs``: a trace to a cost file, straight from measurement."""
+"""``cwmp costs``: cost files made of traces, shown, checked, compared and composed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from profiler.console import (
-    ExampleCommand,
-    force_option,
-    json_option,
-    output_option,
-    print_json,
-    say,
-)
+from profiler.console import LazyGroup
+
+_DEFAULT = "from-trace"
+COMMANDS = {
+    _DEFAULT: (
+        "cwmp.commands.costs_trace:from_trace",
+        "Write costs straight from a trace; may be left out.",
+    ),
+    "show": ("cwmp.commands.costs_show:show", "Print a cost file."),
+    "validate": ("cwmp.commands.costs_show:validate", "Say what is doubtful in cost files."),
+    "diff": ("cwmp.commands.costs_diff:diff", "Which costs differ between two files."),
+    "merge": ("cwmp.commands.costs_join:merge", "Files of one device as one."),
+    "mix": ("cwmp.commands.costs_join:mix", "The average device of a fleet."),
+    "link": ("cwmp.commands.costs_link:link", "Price sending by a published link."),
+    "links": ("cwmp.commands.costs_link:links", "List the links with their sources."),
+}
 
 
-@click.command(
-    cls=ExampleCommand,
-    epilog="cwmp costs out/trace.parquet -o out/costs.json",
-    no_args_is_help=True,
-)
-@click.argument("trace", type=click.Path(path_type=Path))
-@click.option(
-    "--messages",
-    type=click.Path(path_type=Path),
-    help="Another trace of the model: its encode, send and select in the place of TRACE's.",
-)
-@output_option("The cost file to write.")
-@force_option
-@json_option
-def costs(trace: Path, messages: Path | None, output: Path, force: bool, as_json: bool) -> None:
-    """Write the costs of the model that TRACE profiled, and print them.
+class _TraceFirst(LazyGroup):
+    """A group whose first argument may be a trace: then it is its first command's."""
 
-    Each layer gets the line E(k) = a + c k of the layer it was measured as. Where updates were
-    metered on a GPU, messages run on the CPU and are metered in a session of their own: give
-    it as --messages.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.lazy and not set(args[:1]) & set(ctx.help_option_names):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "TRACE -o FILE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...", prefix="       ")
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            formatter.write("  cwmp costs out/trace.parquet -o out/costs.json\n")
+            formatter.write("  cwmp costs show out/costs.json\n")
+
+
+@click.group(cls=_TraceFirst, lazy=COMMANDS, no_args_is_help=True)
+def costs() -> None:
+    """Write the costs of the model that TRACE profiled, or work on cost files.
+
+    'cwmp costs from-trace --help' has the options for a trace. One called like a command is
+    given as ./show.
     """
-    from costmodels.from_trace import costs_from_trace
-    from cwmp.commands.cost_table import print_costs
-    from profiler.files import refuse_existing
-    from profiler.trace import Trace
-
-    refuse_existing(output, force=force)
-    second = None if messages is None else Trace.load(messages)
-    found = costs_from_trace(Trace.load(trace), second)
-    found.save(output, force=force)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        print_costs(found)
-        say(f"wrote {output}")
