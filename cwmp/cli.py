@@ -16,6 +16,7 @@ COMMANDS = {
     "trace": ("cwmp.commands.trace:trace", "Make a trace of a session's journal."),
     "receive": ("cwmp.commands.receive:receive", "Drain payloads sent by a profiled machine."),
     "fit": ("cwmp.commands.fit:fit", "Fit a cost model to traces."),
+    "transfer": ("cwmp.commands.transfer:transfer", "Correct a cost model for another device."),
     "predict": ("cwmp.commands.predict:predict", "Write costs for a model never profiled."),
     "predict-gain": (
         "cwmp.commands.predict_gain:predict_gain",
