@@ -126,8 +126,8 @@ def _mix_operation(found: Sequence[tuple[float, OperationCost]], owner: str) -> 
     for cost in costs[1:]:
         if (cost.unit, cost.payer) != (first.unit, first.payer):
             raise InputError(
-                f"{first.operation} of {owner} is in {first.unit}s paid by the {first.payer} on "
-                f"one device and in {cost.unit}s paid by the {cost.payer} on another"
+                f"{first.operation} of {owner} is by the {first.unit}, paid by the {first.payer}, on "
+                f"one device, and by the {cost.unit}, paid by the {cost.payer}, on another"
             )
     low, high = max(cost.k_min for cost in costs), min(cost.k_max for cost in costs)
     changes = {
