@@ -94,9 +94,10 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
 
     alive = ledger.alive
     features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
-    if spec.energy.cumulative is None and spec.energy.power is None:
-        refuse_cumulative(recorded_j[alive], device, features, spec.energy.energy_columns[0])
-    suspect_units(energy_j[alive], features, kind, device, ledger)
+    if spec.energy.cumulative is None:
+        _refuse_totals(recorded_j[alive], duration_s, alive, device, features, spec)
+    refuse = spec.rows.mixed_units == "refuse"
+    suspect_units(energy_j[alive], features, kind, device, ledger, refuse=refuse)
     features = varying(features, ledger)
     groupings, assumptions = grouping_labels(frame[alive], features, kind, device, spec, ledger)
     return Samples(
@@ -112,6 +113,35 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         sha256=raw.sha256,
         assumptions=assumptions,
     )
+
+
+def _refuse_totals(
+    recorded_j: NDArray[np.float64],
+    duration_s: NDArray[np.float64] | None,
+    alive: NDArray[np.bool_],
+    device: NDArray[np.str_],
+    features: pd.DataFrame,
+    spec: TableSpec,
+) -> None:
+    """Refuse energies that are a running total, and durations that are a clock."""
+    if duration_s is not None:
+        refuse_cumulative(
+            duration_s[alive],
+            device,
+            features,
+            f"{spec.energy.time!r}",
+            "it is a clock, where [energy] wants how long each row took; or write cumulative = "
+            "false if it is that",
+        )
+    if spec.energy.power is None:
+        refuse_cumulative(
+            recorded_j,
+            device,
+            features,
+            f"{spec.energy.energy_columns[0]!r}",
+            "it is a running total; write cumulative = true in [energy] to take its differences, "
+            "or cumulative = false if each row is a measurement of its own",
+        )
 
 
 def _leave_out(

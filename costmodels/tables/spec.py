@@ -25,7 +25,8 @@
     time_unit = "us"                    # h min s ms us ns
     wrap_size = 262143328850            # optional, in *unit*: what the counter wraps at
     wrap_windows = 100                  # optional: the row is the mean of so many readings
-    cumulative = true                   # optional: a running total, to be differenced
+    cumulative = true                   # optional: a running total, to be differenced; false:
+                                        # it is not, though it looks like one
     # ... or  power = "average_power", power_unit = "W", time = "duration", time_unit = "s"
 
     [shape]                             # the layer's shape: field = column or number ...
@@ -43,6 +44,7 @@
     drop = ["batch > 512"]              # not wanted: == != < <= > >= and a number or a word
     failed = ["status == error"]        # the measurement failed
     duplicates = "drop"                 # or "keep"
+    mixed_units = "refuse"              # or "keep": the energies of a kind do differ that much
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ class Energy(_Strict):
             if self.time is None or self.power_unit is None:
                 raise ValueError("power needs power_unit, time and time_unit beside it")
             if self.unit or self.wrap_size or self.cumulative:
-                raise ValueError("unit, wrap_size and cumulative go with an energy column")
+                raise ValueError("unit, wrap_size and cumulative = true go with an energy column")
         if (self.time is None) != (self.time_unit is None):
             raise ValueError("time and time_unit go together")
         return self
@@ -187,6 +189,7 @@ class Rows(_Strict):
     drop: list[Name] = Field(default_factory=list)
     failed: list[Name] = Field(default_factory=list)
     duplicates: Literal["drop", "keep"] = "drop"
+    mixed_units: Literal["refuse", "keep"] = "refuse"
 
 
 class TableSpec(_Strict):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from costmodels.samples import ANY_KIND
 from costmodels.tables.ledger import Ledger
 from profiler.errors import InputError
 
@@ -13,6 +14,8 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]
 
 _TOTAL_ROWS = 20
+_FALLS = 0.01
+_FOLLOWS = 0.5
 _UNIT_ROWS = 20
 _VALLEY = 0.5  # decades on either side of a cut that must be all but empty
 _WARN_DECADES = 2.0
@@ -20,12 +23,15 @@ _UNIT_DECADES = (3.0, 3.556, 6.0, 6.556, 9.0)  # 1e3, 3600, 1e6, 3.6e6, 1e9
 _NEAR = 0.3
 
 
-def refuse_cumulative(energy_j: Floats, device: Labels, features: pd.DataFrame, name: str) -> None:
-    """Refuse an energy column that only ever grows along the file while the layers do not.
+def refuse_cumulative(
+    values: Floats, device: Labels, features: pd.DataFrame, what: str, remedy: str
+) -> None:
+    """Refuse a column that only ever grows along the file while the layers do not.
 
     On a device with 20 rows or more, independent rows never fall with probability 1/20! < 1e-18.
-    A table that somebody sorted by energy never falls either: there the energies follow a
-    feature more closely (Spearman) than their differences do.
+    One fall in a hundred rows is allowed, for a counter that wraps. A table that somebody sorted
+    never falls either: there the values follow a feature (Spearman correlation of 0.5 or more),
+    and more closely than their differences do.
 
     Raises:
         InputError: names the column and what to write.
@@ -33,30 +39,37 @@ def refuse_cumulative(energy_j: Floats, device: Labels, features: pd.DataFrame, 
     codes, owners = pd.factorize(device)
     for owner in range(len(owners)):
         rows = codes == owner
-        values = energy_j[rows]
-        steps = np.diff(values)
-        if len(values) < _TOTAL_ROWS or (steps < 0).any() or (steps > 0).mean() < 0.5:
+        steps = np.diff(values[rows])
+        if len(steps) + 1 < _TOTAL_ROWS or (steps > 0).sum() < _TOTAL_ROWS / 2:
+            continue
+        if (steps < 0).mean() > _FALLS:
             continue
         table = features[rows].iloc[1:]
-        if _closest(steps, table) > _closest(values[1:], table):
+        follows = _closest(values[rows][1:], table)
+        if follows < _FOLLOWS or _closest(steps, table) > follows:
             raise InputError(
-                f"column {name!r} never falls over {len(values)} rows while the layers come in "
-                "no order: it is a running total; write cumulative = true in [energy] to take "
-                "its differences, or cumulative = false if each row is a measurement of its own"
+                f"column {what} grows over {len(steps) + 1} rows while the layers come in no "
+                f"order: {remedy}"
             )
 
 
 def suspect_units(
-    energy_j: Floats, features: pd.DataFrame, kind: Labels, device: Labels, ledger: Ledger
+    energy_j: Floats,
+    features: pd.DataFrame,
+    kind: Labels,
+    device: Labels,
+    ledger: Ledger,
+    *,
+    refuse: bool = True,
 ) -> None:
     """Report rows of one kind whose energies for their size fall into two far clusters.
 
     The residuals of a log-log least-squares fit on the features are cut where a band of one
     decade holds next to nothing and the medians of the two sides are two decades apart or more:
     conversions of units are a thousand or more, while the scatter of real layers of one kind is
-    continuous. It is refused where, within one device, each side has at least 10 rows and 1 %
-    and the factor is within two of a conversion; else, and where whole devices differ, it may be
-    true and is reported as kept.
+    continuous. It is refused where, within one device and a kind that is named, each side has
+    at least 10 rows and 1 % and the factor is within two of a conversion; else, where whole
+    devices differ, and where *refuse* is false, it may be true and is reported as kept.
 
     Raises:
         InputError: the units are mixed beyond doubt.
@@ -79,11 +92,13 @@ def suspect_units(
         whole = pd.Series(few).groupby(device[rows]).nunique().max() == 1
         line = ledger.lines[alive[rows[int(np.argmax(few))]]]
         telling = min(abs(factor - unit) for unit in _UNIT_DECADES) <= _NEAR
-        if telling and not whole and few.sum() >= max(10, 0.01 * len(rows)):
+        unmistakable = telling and not whole and names[code] != ANY_KIND
+        if refuse and unmistakable and few.sum() >= max(10, 0.01 * len(rows)):
             raise InputError(
                 f"{int(few.sum())} of {len(rows)} rows of kind {names[code]!r} have about "
                 f"{10**factor:.2g} times more or less energy for their size than the others "
-                f"(first on line {line}): units are mixed; bring the column to one unit"
+                f"(first on line {line}): units are mixed; bring the "
+                'column to one unit, or write mixed_units = "keep" in [rows] if it is true'
             )
         mask = np.zeros(len(ledger.alive), dtype=bool)
         mask[alive[rows[few]]] = True
