@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from costmodels.estimators import RelativeNNLS
     from costmodels.fitting import fit_cost_model
     from costmodels.from_trace import costs_from_trace
+    from costmodels.line import PiecewiseLine
     from costmodels.spread import Spread, marginal_spread
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "LayerCost": "costfile",
     "OperationCost": "costfile",
     "Piece": "costfile",
+    "PiecewiseLine": "line",
     "RelativeNNLS": "estimators",
     "Spread": "spread",
     "cell_means": "cells",
@@ -47,6 +49,7 @@ __all__ = [
     "LayerCost",
     "OperationCost",
     "Piece",
+    "PiecewiseLine",
     "RelativeNNLS",
     "Spread",
     "cell_means",

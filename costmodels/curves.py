@@ -15,26 +15,13 @@ import numpy as np
 
 from costmodels.cells import CellMean
 from costmodels.costfile import Estimate, Piece
-from costmodels.pieces import fit_knee
+from costmodels.stretches import LACK_OF_FIT_LEVEL as LACK_OF_FIT_LEVEL
+from costmodels.stretches import Points, Stretch, as_stretch, fit_stretches, straight
+from costmodels.stretches import Quantity as Quantity
 from profiler.errors import InputError
-from profiler.statistics import Line, detect, fit_line, t_quantile
+from profiler.statistics import detect, t_quantile
 
-LACK_OF_FIT_LEVEL = 0.01
 _TINY_J = 1e-30
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """An estimate in joules, which may be negative, its standard error and degrees of freedom.
-
-    *pulled* is how far a constraint moved it from the estimate that the error is of; the interval
-    is wider by as much.
-    """
-
-    value: float
-    error: float
-    degrees: float
-    pulled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +66,10 @@ class Curve:
 def fit_curve(cells: Sequence[CellMean]) -> Curve:
     """Weighted least squares of E(k) = a + c k, with a knee where a line does not fit.
 
-    Lack of fit: sum w (y - a - c k)^2 / (m - 2) against F with m - 2 degrees and those behind
-    the noise model. Below p = 0.01, with at least four distinct k, the best non-decreasing pair
-    of lines replaces the line (`costmodels.pieces.fit_knee`); their errors are those of a line
-    through each side's own cells, with the knee taken as known, and an interval is wider by what
-    the constraint moved: a cost that climbs without a jump and ever steeper has a line beyond the
-    knee whose a is negative, which no price can be, so that its c comes out low.
+    The test and the knee are those of `costmodels.stretches.fit_stretches`, at p = 0.01. An
+    interval is wider by what the constraint moved: a cost that climbs without a jump and ever
+    steeper has a line beyond the knee whose a is negative, which no price can be, so that its c
+    comes out low.
 
     Args:
         cells: of one layer, operation and pattern; any order.
@@ -97,10 +82,8 @@ def fit_curve(cells: Sequence[CellMean]) -> Curve:
     ordered = tuple(sorted(cells, key=lambda cell: cell.k))
     if len({cell.k for cell in ordered}) == 1:
         return Curve(ordered, (Segment(1, None, None),), None)
-    line = _line(ordered)
-    p = _lack_of_fit_p(line, ordered)
-    knee = _knee(ordered) if p is not None and p < LACK_OF_FIT_LEVEL else None
-    return Curve(ordered, knee or (_straight(line),), p)
+    stretches, p = fit_stretches(_points(ordered))
+    return Curve(ordered, tuple(map(_segment, stretches)), p)
 
 
 def price(
@@ -131,7 +114,9 @@ def price(
     pieces = tuple(_piece(segment, pooled_a_j, pooled_c_j) for segment in curve.segments)
     if len(pieces) > 1 and _falls(*pieces):
         # pooled values in the place of undetected ones broke the order: do without the knee
-        return (_piece(_straight(_line(curve.cells)), pooled_a_j, pooled_c_j),)
+        return (
+            _piece(_segment(as_stretch(straight(_points(curve.cells)))), pooled_a_j, pooled_c_j),
+        )
     return pieces
 
 
@@ -149,57 +134,19 @@ def estimate(quantity: Quantity, pooled_j: float | None) -> Estimate:
     )
 
 
-def _line(cells: Sequence[CellMean]) -> Line:
-    return fit_line(
-        [cell.k for cell in cells],
-        [cell.mean_j for cell in cells],
-        [cell.variance for cell in cells],
-        [cell.degrees for cell in cells],
-        [1.0 / cell.weight_variance for cell in cells],
-        min(cell.weight_degrees for cell in cells),
+def _points(cells: Sequence[CellMean]) -> Points:
+    return Points(
+        k=np.array([cell.k for cell in cells], dtype=np.float64),
+        mean=np.array([cell.mean_j for cell in cells]),
+        variance=np.array([cell.variance for cell in cells]),
+        degrees=np.array([cell.degrees for cell in cells]),
+        weight=np.array([1.0 / cell.weight_variance for cell in cells]),
+        weight_degrees=min(cell.weight_degrees for cell in cells),
     )
 
 
-def _straight(line: Line, from_k: int = 1) -> Segment:
-    return Segment(
-        from_k,
-        Quantity(line.a, line.se_a, line.degrees_a),
-        Quantity(line.c, line.se_c, line.degrees_c),
-    )
-
-
-def _lack_of_fit_p(line: Line, cells: Sequence[CellMean]) -> float | None:
-    from scipy.special import fdtrc
-
-    if line.lack_of_fit is None:
-        return None
-    degrees = len(cells) - 2
-    return float(fdtrc(degrees, cells[0].weight_degrees, line.lack_of_fit / degrees))
-
-
-def _knee(cells: tuple[CellMean, ...]) -> tuple[Segment, ...] | None:
-    k = np.array([cell.k for cell in cells], dtype=np.float64)
-    knee = fit_knee(
-        k,
-        np.array([cell.mean_j for cell in cells]),
-        np.array([1.0 / cell.weight_variance for cell in cells]),
-    )
-    if knee is None:
-        return None
-    segments = []
-    for from_k, (a, c), side in (
-        (1, knee.first, k < knee.from_k),
-        (knee.from_k, knee.second, k >= knee.from_k),
-    ):
-        alone = _line([cell for cell, inside in zip(cells, side, strict=True) if inside])
-        segments.append(
-            Segment(
-                from_k,
-                Quantity(a, alone.se_a, alone.degrees_a, abs(a - alone.a)),
-                Quantity(c, alone.se_c, alone.degrees_c, abs(c - alone.c)),
-            )
-        )
-    return tuple(segments)
+def _segment(stretch: Stretch) -> Segment:
+    return Segment(int(stretch.from_k), stretch.a, stretch.c)
 
 
 def _piece(segment: Segment, pooled_a_j: float | None, pooled_c_j: float | None) -> Piece:

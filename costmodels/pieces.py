@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _ONE, _K = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 _NONE = np.zeros(2)
+_MOST_KNEES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Knee:
         misfit: weighted residual sum of squares.
     """
 
-    from_k: int
+    from_k: float
     first: tuple[float, float]
     second: tuple[float, float]
     misfit: float
@@ -40,13 +41,17 @@ def fit_knee(k: Floats, y: Floats, weight: Floats) -> Knee | None:
         steeper beyond:   E1 = (a + j) + c k      E2 = a + (c + j/b + d) k
 
     with a, c, d, j >= 0, so three non-negative least squares problems find the optimum for
-    each b. ``None`` when there are fewer than four distinct k.
+    each b, of at most 256 spread evenly over the distinct k. ``None`` when there are fewer than
+    four distinct k.
     """
     from scipy.optimize import nnls
 
     root = np.sqrt(weight)
     best: Knee | None = None
-    for b in np.unique(k)[2:-1]:
+    candidates = np.unique(k)[2:-1]
+    if candidates.size > _MOST_KNEES:
+        candidates = candidates[np.linspace(0, candidates.size - 1, _MOST_KNEES).astype(int)]
+    for b in candidates:
         for cone in (_flatter, _dearer, _steeper):
             below, above = cone(float(b))
             basis = np.where((k < b)[:, None, None], below, above)  # (m, 4, 2): rows of (a, c)
@@ -56,7 +61,7 @@ def fit_knee(k: Floats, y: Floats, weight: Floats) -> Knee | None:
             if best is None or distance**2 < best.misfit:
                 first, second = (solution / norm) @ below, (solution / norm) @ above
                 best = Knee(
-                    int(b),
+                    float(b),
                     (float(first[0]), float(first[1])),
                     (float(second[0]), float(second[1])),
                     float(distance**2),
