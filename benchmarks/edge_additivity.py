@@ -118,6 +118,7 @@ def report(data: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Print the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the files")
     parser.add_argument("--json", type=Path, help="also write the figures here")
