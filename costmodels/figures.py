@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Figure = Callable[[Floats], float | None]
 LEAST_SHARE = 1e-3
-_MOST_RANKED = 50_000
+_MOST_RANKED = 10_000
 
 
 def log_residuals(y: Floats, predicted: Floats) -> Floats:
