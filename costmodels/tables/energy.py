@@ -58,28 +58,37 @@ def differenced(
 ) -> Floats:
     """The joules between each row of a running total and the one before it on its device.
 
-    *energy_j* is NaN where the total is not to be trusted. Rows that are out still count as the
-    row before. A difference over a row that could not be read would be two rows' energy: it is
+    *energy_j* is NaN where the total is not to be trusted; a zero after the first row is no total
+    either. Rows that are out still count as the row before. A difference over a row that could not be read would be two rows' energy: it is
     dropped; so are the two differences at a total that falls and is back on the next row, which
     no wrap and no reset does.
     """
     frame = pd.DataFrame({"energy": energy_j, "gaps": gaps})
+    first = ~pd.Series(owner).duplicated().to_numpy(dtype=bool)
+    frame.loc[(energy_j == 0) & ~first, "energy"] = np.nan
     steps = frame.groupby(owner, sort=False).diff()
     joules: Floats = steps["energy"].to_numpy(dtype=np.float64).copy()
-    first = steps["gaps"].isna().to_numpy(dtype=bool)
     ledger.drop(first, "first rows of a cumulative column, with nothing before them")
     broken = (steps["gaps"] > 0).to_numpy(dtype=bool) | np.isnan(joules)
-    ledger.drop(broken, "rows after an unreadable one in a cumulative column")
-    before = frame["energy"].groupby(owner, sort=False)
-    last, one_more = before.shift(1).to_numpy(), before.shift(2).to_numpy()
-    with np.errstate(invalid="ignore"):
-        after_dip = (last < one_more) & (energy_j >= one_more)
-    at_dip = pd.Series(after_dip).groupby(owner, sort=False).shift(-1, fill_value=False)
+    ledger.drop(broken, "rows at or after an unreadable one in a cumulative column")
     ledger.drop(
-        after_dip | at_dip.to_numpy(dtype=bool),
+        _dips(frame["energy"], owner),
         "rows at a cumulative column's fall for one row only (a false reading)",
     )
     return joules
+
+
+def _dips(totals: pd.Series, owner: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Which known totals are below the one before while the next is not, and those next ones."""
+    known = totals.notna().to_numpy(dtype=bool)
+    values, owners = totals[known], owner[known]
+    by_owner = values.groupby(owners, sort=False)
+    last, one_more = by_owner.shift(1), by_owner.shift(2)
+    back = (last < one_more) & (values >= one_more)
+    dip = back.groupby(owners, sort=False).shift(-1, fill_value=False)
+    found = np.zeros(len(totals), dtype=bool)
+    found[known] = (back | dip).to_numpy(dtype=bool)
+    return found
 
 
 def repaired(energy_j: Floats, wrap_j: float | None, ledger: Ledger) -> Floats:

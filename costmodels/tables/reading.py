@@ -104,10 +104,10 @@ def _read_separated(path: Path, content: bytes, layout: FileFormat) -> _Parts:
     if not wanted.any():
         raise FileFormatError(f"{path} has a header and no rows")
     if 2 * good.sum() < wanted.sum():
-        usual = int(np.median(fields[wanted]))
         raise FileFormatError(
-            f"most lines of {path} have {usual} fields where the header names {len(names)}: "
-            f"{listed(names)}; name the separator or the columns in [file]"
+            f"{int((wanted & ~good).sum())} of {int(wanted.sum())} lines of {path} have not the "
+            f"{len(names)} fields of the header ({listed(names)}): name the separator or the "
+            "columns in [file]"
         )
     kept = data[np.repeat(good, ends - starts)].tobytes()
     frame = _parse(kept, names, separator)
@@ -141,6 +141,8 @@ def _sniff(content: bytes, layout: FileFormat) -> str:
         for line in head
         if line.strip() and not (layout.comment and line.startswith(layout.comment))
     ]
+    if not lines:
+        return ","
     best, score = ",", 0
     for candidate in _SNIFFED:
         counts = [len(_cells(line, candidate)) for line in lines]
