@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DISTINCT = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
-BETWEEN = np.array([0.1, 0.3, 0.7, 1.5])
+BETWEEN = np.array([0.1, 0.3, 0.8, 2.0])
 FURTHER = np.geomspace(0.5, 16.0, 11)
 _STEPS = 40
 
@@ -113,7 +113,8 @@ class _Whitener:
 
 
 def log_priors(further: Floats, distinct: Floats, between: Floats, degrees: float | None) -> Floats:
-    """Log prior weight of each node: log normal about a misfit like A's and scales 20 % apart.
+    """Log prior weight of each node, log normal: a misfit like A's, the parts of an operation 20 %
+    apart, and operations, which need not share a single component of the device, a factor 2.2.
 
     The misfit's prior has the spread of A's own estimate of it, sqrt(1 / (2 nu)), beside a
     factor e^0.7 between devices.
@@ -123,7 +124,7 @@ def log_priors(further: Floats, distinct: Floats, between: Floats, degrees: floa
     return np.asarray(
         -0.5 * (np.log(further) / width) ** 2
         - 0.5 * (np.log(distinct / 0.2) / 1.2) ** 2
-        - 0.5 * (np.log(between / 0.5) / 1.0) ** 2
+        - 0.5 * (np.log(between / 0.8) / 1.0) ** 2
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from costmodels.cells import CellMean
 from costmodels.costmodel import CostModel
 from costmodels.features import cell_features, group_of
-from costmodels.records import OperationModel
+from costmodels.records import ANY_KIND, OperationModel
 from costmodels.sources import assumptions_of
 from costmodels.transfer import Correction, Rows
 from costmodels.validation import UNKNOWN_FACTOR
@@ -31,8 +31,8 @@ class Parts:
     def __init__(self, model: CostModel) -> None:
         self.model = model
         self.indices = range(len(model.operations))
-        self.of_group: Mapping[str, int] = {
-            found.group: index for index, found in enumerate(model.operations)
+        self.of_kind: Mapping[tuple[str, str], int] = {
+            (found.group, found.kind): index for index, found in enumerate(model.operations)
         }
         self.groups = np.concatenate(
             [
@@ -54,7 +54,8 @@ class Parts:
         return wide
 
     def index(self, cell: CellMean) -> int:
-        return self.of_group[group_of(cell.operation, cell.pattern)]
+        group = group_of(cell.operation, cell.pattern)
+        return self.of_kind.get((group, cell.kind), self.of_kind[group, ANY_KIND])
 
     def rows(self, cells: Sequence[CellMean]) -> Rows:
         indices = [self.index(cell) for cell in cells]
