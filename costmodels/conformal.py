@@ -62,20 +62,8 @@ def half_width(residuals: Sequence[Floats], level: float) -> tuple[float, bool]:
         residuals: |log residuals| of each left-out group.
         level: 0.95 for 95 %.
     """
-    groups = len(residuals)
-    if groups == 0:
-        return float(np.log(UNKNOWN_FACTOR)), False
-    sizes = np.concatenate(residuals)
-    mass = np.concatenate([np.full(r.size, 1.0 / (r.size * (groups + 1))) for r in residuals])
-    order = np.argsort(sizes)
-    reached = np.flatnonzero(np.cumsum(mass[order]) >= level - _SLACK)
-    if reached.size:
-        return max(float(sizes[order][reached[0]]), SMALLEST), True
-    rms = float(np.sqrt(np.mean([np.mean(r**2) for r in residuals])))
-    if groups == 1:
-        return max(rms, float(np.log(UNKNOWN_FACTOR))), False
-    wide = t_quantile(0.5 + level / 2, groups - 1) * rms * np.sqrt(1 + 1 / groups)
-    return min(max(float(wide), SMALLEST), float(np.log(WIDEST_FACTOR))), False
+    index = np.repeat(np.arange(len(residuals)), [r.size for r in residuals])
+    return _reach(np.concatenate([np.empty(0), *residuals]), index, level)
 
 
 def left_out_widths(sizes: Floats, index: Indices, level: float) -> Floats | None:
@@ -93,24 +81,21 @@ def left_out_widths(sizes: Floats, index: Indices, level: float) -> Floats | Non
     groups = int(index.max(initial=-1)) + 1
     if groups - 1 < groups_needed(level):
         return None
-    share = 1.0 / np.bincount(index)[index]
+    count = np.bincount(index)
     values, place = np.unique(sizes, return_inverse=True)
-    reached = np.cumsum(np.bincount(place.reshape(-1), share))
-    order = np.lexsort((sizes, index))
-    ends = np.cumsum(np.bincount(index))
-    widths = np.empty(groups)
-    for group in range(groups):
-        own = sizes[order[ends[group - 1] if group else 0 : ends[group]]]
-        low, high = 0, values.size - 1
-        while low < high:
-            middle = (low + high) // 2
-            below = np.searchsorted(own, values[middle], side="right") / own.size
-            if reached[middle] - below >= level * groups - _SLACK * groups:
-                high = middle
-            else:
-                low = middle + 1
-        widths[group] = max(values[low], SMALLEST)
-    return widths
+    place = place.reshape(-1)
+    reached = np.cumsum(np.bincount(place, 1.0 / count[index]))
+    # one sorted list of (group, place) tells how many rows of any group lie at or below a value
+    keys = np.sort(index * values.size + place)
+    group, first = np.arange(groups), np.cumsum(count) - count
+    low, high = np.zeros(groups, dtype=np.intp), np.full(groups, values.size - 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        own = np.searchsorted(keys, group * values.size + middle, side="right") - first
+        enough = reached[middle] - own / count >= (level - _SLACK) * groups
+        high = np.where(enough, middle, high)
+        low = np.where(enough, low, np.minimum(middle + 1, high))
+    return np.asarray(np.maximum(values[low], SMALLEST))
 
 
 def left_out_hits(sizes: Floats, index: Indices, level: float) -> NDArray[np.bool_] | None:
@@ -258,17 +243,14 @@ def _hits(values: Floats, index: Indices, level: float) -> NDArray[np.bool_] | N
 
 
 def _width(values: Floats, index: Indices, level: float) -> Width:
-    present = np.unique(index)
-    order = np.argsort(index, kind="stable")
-    parts = []
-    if present.size:
-        parts = np.split(values[order], np.searchsorted(index[order], present[1:]))
+    present, index = np.unique(index, return_inverse=True)
+    index = index.reshape(-1)
     if ends_apart(present.size, level):
         side = _one_side(level)
-        above, calibrated = half_width([np.maximum(part, 0) for part in parts], side)
-        below, _ = half_width([np.maximum(-part, 0) for part in parts], side)
+        above, calibrated = _reach(np.maximum(values, 0), index, side)
+        below, _ = _reach(np.maximum(-values, 0), index, side)
     else:
-        above, calibrated = half_width([np.abs(part) for part in parts], level)
+        above, calibrated = _reach(np.abs(values), index, level)
         below = above
     return Width(
         below_log=below,
@@ -277,6 +259,23 @@ def _width(values: Floats, index: Indices, level: float) -> Width:
         groups=present.size,
         rows=int(values.size),
     )
+
+
+def _reach(sizes: Floats, index: Indices, level: float) -> tuple[float, bool]:
+    """`half_width` of residuals in one array, with the number of each row's group."""
+    groups = int(index.max(initial=-1)) + 1
+    if groups == 0:
+        return float(np.log(UNKNOWN_FACTOR)), False
+    share = 1.0 / np.bincount(index)[index]
+    order = np.argsort(sizes)
+    reached = np.flatnonzero(np.cumsum(share[order]) >= (level - _SLACK) * (groups + 1))
+    if reached.size:
+        return max(float(sizes[order][reached[0]]), SMALLEST), True
+    rms = float(np.sqrt(share @ sizes**2 / groups))
+    if groups == 1:
+        return max(rms, float(np.log(UNKNOWN_FACTOR))), False
+    wide = t_quantile(0.5 + level / 2, groups - 1) * rms * np.sqrt(1 + 1 / groups)
+    return min(max(float(wide), SMALLEST), float(np.log(WIDEST_FACTOR))), False
 
 
 def _one_side(level: float) -> float:

@@ -26,7 +26,7 @@ def log_residuals(y: Floats, predicted: Floats) -> Floats:
 
 def mean_of(values: Floats, index: Indices) -> Figure:
     """The mean over rows."""
-    size, total = np.bincount(index), np.bincount(index, values)
+    size, total = np.bincount(index).astype(np.float64), np.bincount(index, values)
     return lambda counts: float(counts @ total / (counts @ size))
 
 
