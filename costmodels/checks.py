@@ -48,7 +48,7 @@ def validate(path: str | Path) -> tuple[Suspicion, ...]:
 
 def suspicions(costs: CostFile) -> tuple[Suspicion, ...]:
     """As `validate`, of costs in memory."""
-    found = [*_whole(costs)]
+    found = [*_whole(costs), *_beyond(costs)]
     for layer in costs.layers:
         found += _layer(layer)
     for owner, cost in _operations(costs):
@@ -91,6 +91,25 @@ def _whole(costs: CostFile) -> Iterator[Suspicion]:
         )
 
 
+def _beyond(costs: CostFile) -> Iterator[Suspicion]:
+    """Layers whose measured range ends below their last entry, in one finding."""
+    short = [
+        (layer, cost)
+        for layer in costs.layers
+        if (cost := layer.find("update", "random"))
+        and cost.blocks
+        and cost.k_max < layer.parameters
+    ]
+    if short:
+        layer, cost = min(short, key=lambda pair: pair[1].k_max / pair[0].parameters)
+        yield Suspicion(
+            "warning",
+            "layers",
+            f"update is extrapolated beyond the measured k in {len(short)} of {len(costs.layers)} "
+            f"layers, most in {layer.name} (up to k = {cost.k_max} of {layer.parameters})",
+        )
+
+
 def _layer(layer: LayerCost) -> Iterator[Suspicion]:
     for pattern, why in (("random", "a sparse update"), ("dense", "100 %")):
         if layer.find("update", pattern) is None:
@@ -101,14 +120,6 @@ def _layer(layer: LayerCost) -> Iterator[Suspicion]:
         item_bytes(layer.dtype)
     except InputError as error:
         yield Suspicion("warning", layer.name, str(error))
-    sparse = layer.find("update", "random")
-    if sparse is not None and sparse.k_max < layer.parameters and sparse.blocks:
-        yield Suspicion(
-            "warning",
-            layer.name,
-            f"update was measured up to k = {sparse.k_max} of {layer.parameters}: the line is "
-            "extrapolated beyond",
-        )
 
 
 def _operation(owner: str, cost: OperationCost) -> Iterator[Suspicion]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _NOTHING = 1e-12
 _TOLERANCE = 0.05
 _LARGEST_BATCH = 4096
+UNSEEN_FACTOR = 3.0
+"""By how much intervals of a kind nobody measured are wider, up and down: a judgement."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,9 @@ def _operation_cost(
     if model.group.endswith(".dense"):
         low = high = k_max
     _note_outside(model, subject, features(np.array([low, high], dtype=np.float64)), findings)
+    spread = model.validation.half_width_log
+    if _is_unseen(model, subject):
+        spread += log(UNSEEN_FACTOR)
     return OperationCost.model_validate(
         {
             "operation": operation,
@@ -161,7 +166,7 @@ def _operation_cost(
             "payer": payer_of(operation),
             "origin": "modelled",
             "implementation": model.implementation,
-            "pieces": _pieces(model, lambda k: np.asarray(features(k) @ prices), k_max),
+            "pieces": _pieces(model, lambda k: np.asarray(features(k) @ prices), k_max, spread),
             "k_min": low,
             "k_max": high,
         }
@@ -169,16 +174,20 @@ def _operation_cost(
 
 
 def _pieces(
-    model: OperationModel, energy: Callable[[NDArray[np.float64]], NDArray[np.float64]], k_max: int
+    model: OperationModel,
+    energy: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    k_max: int,
+    spread: float | None = None,
 ) -> tuple[Piece, ...]:
     """E(k) as secant lines within 5 %; at k = k_max alone for the dense add.
 
     A price of zero per k cannot stand. Where a line is flat, E is tilted by 5 % about its end,
     0.95 E(k) + 0.05 E(k_max) k / k_max, which for a concave E is neither above E nor more than
     5 % below; the slope that this gives is flagged, with the most that the residuals leave
-    room for as its limit.
+    room for as its limit. *spread* is the half-width on the log scale, by default the model's.
     """
-    spread = model.validation.half_width_log
+    if spread is None:
+        spread = model.validation.half_width_log
     last_j = float(energy(np.array([k_max], dtype=np.float64))[0])
     if not last_j > 0:
         raise InputError(
@@ -214,11 +223,16 @@ def _message_k_max(model: OperationModel, total: int) -> int:
     return max(model.k_high, 8 * total) if model.group == "send" else total
 
 
+def _is_unseen(model: OperationModel, subject: _Subject) -> bool:
+    kinds = model.kinds if model.group.startswith("update") else ()
+    return bool(kinds) and subject.kind not in kinds
+
+
 def _note_outside(
     model: OperationModel, subject: _Subject, rows: NDArray[np.float64], findings: _Findings
 ) -> None:
     """Remember the features that leave their trained range within the trained range of k."""
-    if model.kinds and subject.kind not in model.kinds and model.group.startswith("update"):
+    if _is_unseen(model, subject):
         findings.kinds.add(subject.kind)
     for column, price in enumerate(model.coefficients):
         values = rows[:, column]
@@ -249,7 +263,8 @@ def _sentences(model: CostModel, findings: _Findings) -> list[str]:
         )
     if findings.kinds:
         sentences.append(
-            f"layer kinds never measured, priced by the pooled regression: "
+            f"layer kinds never measured, priced by the pooled regression with intervals "
+            f"widened by an assumed factor of {UNSEEN_FACTOR:g}: "
             f"{', '.join(sorted(findings.kinds))}"
         )
     if findings.without_macs:

@@ -112,6 +112,8 @@ def _print_others(costs: CostFile) -> None:
         return
     flags = [_flags(cost) for _, cost in rows]
     factors = [_common_factor(_estimates(cost)) for _, cost in rows]
+    if None in factors:  # a column of factors only where it says all of it
+        factors = [None] * len(factors)
     lines = [
         [
             name,

@@ -131,7 +131,7 @@ def _drop(document: dict, operation: str) -> None:
         (
             lambda d: d["layers"][0]["operations"][0].update(k_max=100),
             "warning",
-            "up to k = 100 of 4608",
+            "1 of 4 layers, most in conv2.weight (up to k = 100 of 4608)",
         ),
     ],
 )
