@@ -31,8 +31,7 @@ def seconds(frame: pd.DataFrame, spec: Energy, ledger: Ledger) -> Floats | None:
         return None
     time = _column(frame, spec.time, spec.time_unit, "energy.time", ledger)
     ledger.drop(time <= 0, f"rows whose {spec.time!r} is zero or below")
-    time[~(time > 0)] = np.nan
-    return time * SECONDS[spec.time_unit or "s"]
+    return np.where(time > 0, time, np.nan) * SECONDS[spec.time_unit or "s"]
 
 
 def raw_energy(
@@ -59,9 +58,9 @@ def differenced(
     """The joules between each row of a running total and the one before it on its device.
 
     *energy_j* is NaN where the total is not to be trusted; a zero after the first row is no total
-    either. Rows that are out still count as the row before. A difference over a row that could not be read would be two rows' energy: it is
-    dropped; so are the two differences at a total that falls and is back on the next row, which
-    no wrap and no reset does.
+    either. Rows that are out still count as the row before. A difference over a row that could
+    not be read would be two rows' energy: it is dropped; so are the two differences at a total
+    that falls and is back on the next row, which no wrap and no reset does.
     """
     frame = pd.DataFrame({"energy": energy_j, "gaps": gaps})
     first = ~pd.Series(owner).duplicated().to_numpy(dtype=bool)

@@ -95,7 +95,7 @@ def suspect_units(
         unmistakable = telling and not whole and names[code] != ANY_KIND
         if refuse and unmistakable and few.sum() >= max(10, 0.01 * len(rows)):
             raise InputError(
-                f"{int(few.sum())} of {len(rows)} rows of kind {names[code]!r} have about "
+                f"{int(few.sum())} of {len(rows)} rows of kind {str(names[code])!r} have about "
                 f"{10**factor:.2g} times more or less energy for their size than the others "
                 f"(first on line {line}): units are mixed; bring the "
                 'column to one unit, or write mixed_units = "keep" in [rows] if it is true'
