@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from costmodels.costfile import CostFile, Origin
 from costmodels.features import FEATURES_VERSION
-from costmodels.records import Hash, OperationModel, Strict, TraceSource
+from costmodels.records import ANY_KIND, Hash, OperationModel, Strict, TraceSource
 from profiler.errors import FileFormatError
 from profiler.files import read_json, write_atomic
 from profiler.layers import LayerInfo
@@ -24,7 +24,7 @@ VERSION: Literal[1] = 1
 
 
 class CostModel(Strict):
-    """Pooled prices of one device, from `fit_cost_model`. ``load`` and ``save`` are the file.
+    """Prices of one device, from `fit_cost_model`. ``load`` and ``save`` are the file.
 
     The file is JSON with a checksum over its content; nothing in it is ever executed.
 
@@ -34,7 +34,7 @@ class CostModel(Strict):
         origin: of the traces; what is predicted from them is ``modelled``.
         seed: of the resamples behind the intervals.
         data_hash: SHA-256 over the traces' own hashes, in their order.
-        operations: one pooled regression an operation.
+        operations: a pooled regression an operation, and after it those of single layer kinds.
     """
 
     schema_name: Literal["cwmp.costmodel"] = SCHEMA
@@ -52,9 +52,24 @@ class CostModel(Strict):
     assumptions: tuple[str, ...] = ()
     operations: Annotated[tuple[OperationModel, ...], Field(min_length=1)]
 
-    def find(self, group: str) -> OperationModel | None:
-        """The regression of *group*, or ``None`` when the traces did not measure it."""
-        return next((model for model in self.operations if model.group == group), None)
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        names = [(model.group, model.kind) for model in self.operations]
+        if len(set(names)) < len(names):
+            raise ValueError("an operation has prices twice for one layer kind")
+        if missing := {group for group, _ in names if (group, ANY_KIND) not in names}:
+            raise ValueError(f"no pooled prices for {', '.join(sorted(missing))}")
+        return self
+
+    def find(self, group: str, kind: str = ANY_KIND) -> OperationModel | None:
+        """The regression of *group*, or ``None`` when the traces did not measure it.
+
+        Args:
+            group: the operation.
+            kind: a layer kind: its own prices where it has some, else the pooled ones.
+        """
+        found = {model.kind: model for model in self.operations if model.group == group}
+        return found.get(kind, found.get(ANY_KIND))
 
     def predict(
         self, layers: Sequence[LayerInfo], model_name: str, *, modules: Sequence[Cell] = ()

@@ -1,4 +1,4 @@
-"""Traces to a cost model: one pooled regression an operation, cross-validated."""
+"""Traces to a cost model: a pooled regression an operation, and by kind where that helps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodels.cells import CellMean, cell_means
 from costmodels.costmodel import CostModel
 from costmodels.features import FEATURES, Group, group_of
-from costmodels.records import Coefficient, GroupResiduals, OperationModel, TraceSource
-from costmodels.regression import cross_validate, fit_regression, price_intervals
+from costmodels.kindprices import own_prices
+from costmodels.records import (
+    ANY_KIND,
+    Coefficient,
+    GroupResiduals,
+    OperationModel,
+    TraceSource,
+)
+from costmodels.regression import (
+    ON_LAYERS,
+    Regression,
+    cross_validate,
+    fit_regression,
+    price_intervals,
+)
 from costmodels.sources import assumptions_of, trace_hash, utc_now
 from profiler.errors import InputError
 
@@ -28,7 +42,8 @@ def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostMod
 
     For each operation, least squares on relative error with non-negative prices over physical
     features (`costmodels.features`), their 95 % intervals by resampling, and
-    leave-one-signature-out cross-validation.
+    leave-one-signature-out cross-validation. Layer kinds that are clearly better off with prices
+    of their own have them beside the pooled ones (`costmodels.kindprices`).
 
     Args:
         traces: of the same device, meter, governor, implementations and software major
@@ -83,19 +98,40 @@ def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostMod
         software=first.software,
         assumptions=tuple(dict.fromkeys(sentences)),
         operations=tuple(
-            _operation_model(group, groups[group], first.implementations, seed)
+            model
             for group in FEATURES
             if group in groups
+            for model in _operation_models(group, groups[group], first.implementations, seed)
         ),
     )
 
 
-def _operation_model(
+def _operation_models(
     group: Group, cells: Sequence[CellMean], implementations: dict[str, str], seed: int
+) -> list[OperationModel]:
+    """The pooled prices, and those of the kinds that are better off with their own."""
+    pooled = fit_regression(group, cells)
+    code = implementations.get(group.partition(".")[0], "not recorded")
+    models = [_operation_model(pooled, code, seed)]
+    if group in ON_LAYERS:
+        models += [
+            _operation_model(own.regression, code, seed, kind=own.kind, predicted=own.predicted)
+            for own in own_prices(pooled)
+        ]
+    return models
+
+
+def _operation_model(
+    regression: Regression,
+    implementation: str,
+    seed: int,
+    *,
+    kind: str = ANY_KIND,
+    predicted: NDArray[np.float64] | None = None,
 ) -> OperationModel:
-    regression = fit_regression(group, cells)
+    group, cells = regression.group, regression.cells
     low, high, method = price_intervals(regression, seed)
-    validation, residuals = cross_validate(regression, seed)
+    validation, residuals = cross_validate(regression, seed, predicted)
     coefficients = tuple(
         Coefficient(
             feature=feature.name,
@@ -111,13 +147,14 @@ def _operation_model(
     quantiles = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in residuals.items()}
     return OperationModel(
         group=group,
+        kind=kind,
         coefficients=coefficients,
         interval_method=method,
         kinds=tuple(sorted({cell.kind for cell in cells})),
         patterns=tuple(dict.fromkeys(cell.pattern for cell in cells)),
         k_low=min(cell.k for cell in cells),
         k_high=max(cell.k for cell in cells),
-        implementation=implementations.get(group.partition(".")[0], "not recorded"),
+        implementation=implementation,
         residuals=tuple(
             GroupResiduals(
                 group=name,

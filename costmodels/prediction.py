@@ -14,7 +14,7 @@ from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Pi
 from costmodels.features import feature_matrix
 from costmodels.from_trace import UNITS, payer_of
 from costmodels.pieces import secants
-from costmodels.records import OperationModel
+from costmodels.records import ANY_KIND, OperationModel
 from costmodels.sources import utc_now
 from profiler.errors import InputError
 from profiler.layers import LayerInfo
@@ -47,6 +47,7 @@ class _Findings:
 
     outside: dict[str, set[str]] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
+    own_prices: set[str] = field(default_factory=set)
     without_macs: list[str] = field(default_factory=list)
 
 
@@ -69,11 +70,11 @@ def predict(
         if (found := model.find(group)) is not None
         for pattern in found.patterns
     )
-    train = model.find("train")
     steps = tuple(
         step
-        for module in (modules if train is not None else ())
-        if train is not None and (step := _module(train, module, findings)) is not None
+        for module in modules
+        if (train := model.find("train", module.kind)) is not None
+        and (step := _module(train, module, findings)) is not None
     )
     return CostFile(
         created_utc=utc_now(),
@@ -96,6 +97,7 @@ def predict(
             "cost_model_created_utc": model.created_utc,
             "extrapolated": {name: sorted(columns) for name, columns in findings.outside.items()},
             "unseen_kinds": sorted(findings.kinds),
+            "own_prices": sorted(findings.own_prices),
         },
     )
 
@@ -105,7 +107,7 @@ def _layer(model: CostModel, layer: LayerInfo, findings: _Findings) -> LayerCost
     operations = [
         _operation_cost(found, pattern, subject, layer.parameters, findings)
         for group in ("update", "update.dense")
-        if (found := model.find(group)) is not None
+        if (found := model.find(group, layer.kind)) is not None
         for pattern in found.patterns
     ]
     return LayerCost(
@@ -140,6 +142,8 @@ def _operation_cost(
 ) -> OperationCost:
     operation = model.group.partition(".")[0]
     prices = np.array(model.prices)
+    if model.kind != ANY_KIND:
+        findings.own_prices.add(model.name)
 
     def features(k: NDArray[np.float64]) -> NDArray[np.float64]:
         return feature_matrix(
@@ -245,7 +249,7 @@ def _note_outside(
 def _sentences(model: CostModel, findings: _Findings) -> list[str]:
     sentences = []
     loose = [
-        f"{found.group} ({found.validation.groups})"
+        f"{found.name} ({found.validation.groups})"
         for found in model.operations
         if not found.validation.calibrated
     ]
@@ -266,6 +270,11 @@ def _sentences(model: CostModel, findings: _Findings) -> list[str]:
             f"layer kinds never measured, priced by the pooled regression with intervals "
             f"widened by an assumed factor of {UNSEEN_FACTOR:g}: "
             f"{', '.join(sorted(findings.kinds))}"
+        )
+    if findings.own_prices:
+        sentences.append(
+            "priced by a regression of the layer kind alone, everything else by the pooled one: "
+            f"{', '.join(sorted(findings.own_prices))}"
         )
     if findings.without_macs:
         sentences.append(

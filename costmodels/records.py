@@ -10,6 +10,7 @@ from costmodels.features import FEATURES, Group
 from costmodels.validation import Validation
 
 _NonNegative = Annotated[float, Field(ge=0)]
+ANY_KIND = "*"
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -48,11 +49,12 @@ class GroupResiduals(Strict):
 
 
 class OperationModel(Strict):
-    """The pooled regression of one operation.
+    """The regression of one operation, over all layer kinds or of one.
 
     Attributes:
         group: the operation; ``update`` holds random and clustered, ``update.dense`` the add.
-        kind: the layer kind that it speaks of; ``*`` for all, known or not.
+        kind: the layer kind that it speaks of; ``*`` for all without prices of their own, known
+            or not.
         coefficients: one a feature, in the order of the feature list.
         interval_method: how the coefficients' intervals were made.
         kinds: the layer kinds it was fitted on.
@@ -65,7 +67,7 @@ class OperationModel(Strict):
     """
 
     group: Group
-    kind: str = "*"
+    kind: str = ANY_KIND
     coefficients: Annotated[tuple[Coefficient, ...], Field(min_length=1)]
     interval_method: str
     kinds: tuple[str, ...]
@@ -88,6 +90,11 @@ class OperationModel(Strict):
         if self.k_low > self.k_high:
             raise ValueError(f"the range of k of {self.group!r} is empty")
         return self
+
+    @property
+    def name(self) -> str:
+        """``update``, or ``update of linear.weight``."""
+        return self.group if self.kind == ANY_KIND else f"{self.group} of {self.kind}"
 
     @property
     def prices(self) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ _RESAMPLES = 200
 _TAILS = (0.025, 0.975)
 _REFITS = 4
 _FEWEST_GROUPS = 5
-_ON_LAYERS = ("update", "update.dense", "train")
+ON_LAYERS = ("update", "update.dense", "train")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def fit_regression(group: Group, cells: Sequence[CellMean]) -> Regression:
     Raises:
         InputError: no cell has a positive mean, so that every price would be zero.
     """
-    X, y, noise = _arrays(cells)
-    prices = _fit(X, y, noise)
+    X, y, noise = arrays(cells)
+    prices = fit_prices(X, y, noise)
     if not (prices > 0).any():
         raise InputError(
             f"no cost was seen for {group!r}: every cell is at or below zero; "
@@ -80,15 +80,15 @@ def price_intervals(regression: Regression, seed: int) -> tuple[Floats, Floats, 
     also of resampled signatures, and the wider of both: redrawing does not know that layers
     differ from the regression, and resampling sees little where few signatures set a price.
     """
-    X, y, noise = _arrays(regression.cells)
+    X, y, noise = arrays(regression.cells)
     generator = np.random.default_rng(seed)
     errors = np.sqrt([cell.variance for cell in regression.cells])
     degrees = np.array([cell.degrees for cell in regression.cells])
     redrawn = (y + errors * generator.standard_t(degrees) for _ in range(_RESAMPLES))
-    low, high = np.quantile([_fit(X, again, noise) for again in redrawn], _TAILS, axis=0)
+    low, high = np.quantile([fit_prices(X, again, noise) for again in redrawn], _TAILS, axis=0)
     method = "cell means redrawn within their errors"
     labels = [cell.group for cell in regression.cells]
-    if regression.group in _ON_LAYERS and len(set(labels)) >= _FEWEST_GROUPS:
+    if regression.group in ON_LAYERS and len(set(labels)) >= _FEWEST_GROUPS:
         between_low, between_high = _between_signatures(regression, labels, generator)
         low, high = np.minimum(low, between_low), np.maximum(high, between_high)
         method = f"{method} or layer signatures resampled, the wider,"
@@ -107,30 +107,35 @@ def _between_signatures(
     A resample of G signatures varies too little and has normal tails, so that its percentiles
     are moved away from the price by sqrt(G / (G - 1)) t_{G-1} / z (Hesterberg 2015).
     """
-    X, y, noise = _arrays(regression.cells)
+    X, y, noise = arrays(regression.cells)
     units = [np.flatnonzero(np.array(labels) == name) for name in dict.fromkeys(labels)]
     count = len(units)
     draws = []
     for _ in range(_RESAMPLES):
         rows = np.concatenate([units[index] for index in generator.integers(0, count, count)])
-        draws.append(_fit(X[rows], y[rows], noise[rows]))
+        draws.append(fit_prices(X[rows], y[rows], noise[rows]))
     away = np.quantile(draws, _TAILS, axis=0) - regression.prices
     stretch = sqrt(count / (count - 1)) * t_quantile(0.975, count - 1) / t_quantile(0.975, inf)
     low, high = regression.prices + stretch * away
     return np.maximum(low, 0.0), high
 
 
-def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[str, Floats]]:
-    """Leave-one-group-out report, and the log residuals of each group's detected cells."""
-    X, y, noise = _arrays(regression.cells)
+def cross_validate(
+    regression: Regression, seed: int, predicted: Floats | None = None
+) -> tuple[Validation, dict[str, Floats]]:
+    """Leave-one-group-out report, and the log residuals of each group's detected cells.
+
+    Args:
+        regression: what is tested.
+        seed: of the bootstrap over groups.
+        predicted: its cells as predicted without their group, where more than one regression
+            was in the choice; by default by its own prices fitted to the other groups.
+    """
+    X, y, noise = arrays(regression.cells)
     groups = [cell.group for cell in regression.cells]
-    predicted = leave_one_group_out(_fit, X, y, noise, groups)
-    detected = np.array(
-        [
-            detect(cell.mean_j, float(np.sqrt(cell.variance)), cell.degrees).detected
-            for cell in regression.cells
-        ]
-    )
+    if predicted is None:
+        predicted = leave_one_group_out(fit_prices, X, y, noise, groups)
+    detected = detected_cells(regression.cells)
     usable = detected & (y > 0) & np.isfinite(predicted)
     labels = np.asarray(groups)
     residuals = {
@@ -141,14 +146,25 @@ def cross_validate(regression: Regression, seed: int) -> tuple[Validation, dict[
     return validate(y, predicted, detected, groups, seed), residuals
 
 
-def _arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
+def detected_cells(cells: Sequence[CellMean]) -> NDArray[np.bool_]:
+    """Which cells lie above their critical level."""
+    return np.array(
+        [
+            detect(cell.mean_j, float(np.sqrt(cell.variance)), cell.degrees).detected
+            for cell in cells
+        ]
+    )
+
+
+def arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
     """Features, means, and the variance of each as the noise model has it."""
     y = np.array([cell.mean_j for cell in cells])
     noise = np.array([cell.weight_variance for cell in cells])
     return cell_features(cells), y, noise
 
 
-def _fit(X: Floats, y: Floats, noise: Floats) -> Floats:
+def fit_prices(X: Floats, y: Floats, noise: Floats) -> Floats:
+    """Prices of at least zero by least squares on relative error, shape (p,)."""
     from costmodels.estimators import RelativeNNLS
 
     kept = _distinguishable(X)

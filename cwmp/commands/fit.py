@@ -62,7 +62,7 @@ def fit(traces: tuple[Path, ...], output: Path, seed: int, force: bool, as_json:
 def print_model(model: CostModel) -> None:
     """Print prices with intervals, then the cross-validation report."""
     rows = [
-        [found.group if number == 0 else "", price.feature, _price(price), _range(price)]
+        [found.name if number == 0 else "", price.feature, _price(price), _range(price)]
         for found in model.operations
         for number, price in enumerate(found.coefficients)
     ]
@@ -72,7 +72,7 @@ def print_model(model: CostModel) -> None:
         rows,
         note="\n".join(_methods(model)),
     )
-    reports = [(found.group, found.validation) for found in model.operations]
+    reports = [(found.name, found.validation) for found in model.operations]
     print_table(
         "\ncross-validation: one layer signature, or message size, left out at a time",
         ["operation", "groups", "MAPE %", "median %", "R2 of log", "Spearman"],
@@ -95,7 +95,7 @@ def _methods(model: CostModel) -> list[str]:
     """How the prices' intervals were made, and for which operations."""
     by_method: dict[str, list[str]] = {}
     for found in model.operations:
-        by_method.setdefault(found.interval_method, []).append(found.group)
+        by_method.setdefault(found.interval_method, []).append(found.name)
     return [f"intervals of {', '.join(groups)}: {how}" for how, groups in by_method.items()]
 
 
