@@ -1,0 +1,292 @@
+"""Prices, and where it is shown to help a learned factor on what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from costmodels.bykind import KindwiseNNLS, column_position, prices_of, relative_scale
+from costmodels.correction import Correction, LogColumns, fit_correction
+from costmodels.folds import fold_numbers
+
+Floats = NDArray[np.float64]
+_FEWEST_GROUPS, _FEWEST_ROWS = 3, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a correction does for groups that it was not fitted to.
+
+    Attributes:
+        without, corrected: mean over the groups of their mean \\|log y - log f\\|.
+        error: standard error of the difference over the groups.
+        groups: how many.
+    """
+
+    without: float
+    corrected: float
+    error: float
+    groups: int
+
+    @property
+    def helps(self) -> bool:
+        """Better by more than a standard error."""
+        return self.corrected - self.without + self.error < 0
+
+
+class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Non-negative prices for each kind, times a boosted factor where it is shown to help ::
+
+        f(x) = x . b_kind   exp(r_kind(x))
+
+    b is `KindwiseNNLS`'s, and r boosted trees on the log residuals (`costmodels.correction`),
+    for a kind where leave-group-out says that they help, and only inside the box of that kind's
+    training columns; elsewhere r is 0, and the prices extrapolate alone.
+
+    Parameters
+    ----------
+    kind_column : int or str, default=None
+        The column of ``X`` that holds the kind as a number. By default all are of one kind.
+    unpriced : sequence of int or str, default=()
+        Columns that have no price and serve r alone: a layer's channels, its stride.
+    n_trees : int, default=100
+        Trees of a kind.
+    max_depth : int, default=4
+        Of a tree.
+    learning_rate : float, default=0.1
+        What a tree adds of what it finds.
+    min_samples_leaf : int, default=10
+        The fewest rows of a leaf.
+    l2_regularization : float, default=1.0
+        Of the leaves.
+    max_rows : int, default=20000
+        Rows that r is fitted to, drawn at random where a kind has more.
+    folds : int, default=5
+        Groups are left out in at most so many parts to see if r helps.
+    random_state : int, RandomState instance or None, default=0
+        Of the parts and of the rows drawn.
+
+    Attributes
+    ----------
+    base_ : KindwiseNNLS
+        The prices.
+    gains_ : dict
+        Kind -> `Gain` for each kind that was tried; the only kind is ``None``.
+    corrections_ : dict
+        Kind -> `Correction` where it helps.
+    n_features_in_ : int
+        Columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, when ``X`` had some.
+
+    Notes
+    -----
+    r helps where the mean over the left-out groups of \\|log y - log f\\| falls by more than its
+    standard error over the groups. Without *groups*, or with fewer than three of them or 60 rows
+    of a kind, nothing can be shown and r is 0. r never falls with a priced feature at equal
+    ratios of the priced features and equal unpriced ones, so that a layer that grows as a whole
+    does not get cheaper.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).uniform(1, 100, (300, 2))
+    >>> y = X[:, 0] * np.sqrt(X[:, 1])  # not a sum of prices times features
+    >>> model = HybridRegressor().fit(X, y, groups=np.arange(300) % 10)
+    >>> model.gains_[None].helps
+    True
+    """
+
+    def __init__(
+        self,
+        kind_column: int | str | None = None,
+        unpriced: Sequence[int | str] = (),
+        n_trees: int = 100,
+        max_depth: int = 4,
+        learning_rate: float = 0.1,
+        min_samples_leaf: int = 10,
+        l2_regularization: float = 1.0,
+        max_rows: int = 20_000,
+        folds: int = 5,
+        random_state: Any = 0,
+    ) -> None:
+        self.kind_column = kind_column
+        self.unpriced = unpriced
+        self.n_trees = n_trees
+        self.max_depth = max_depth
+        self.learning_rate = learning_rate
+        self.min_samples_leaf = min_samples_leaf
+        self.l2_regularization = l2_regularization
+        self.max_rows = max_rows
+        self.folds = folds
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Fit prices, and the correction of each kind where it helps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features; physical ones are non-negative, which is not required.
+        y : array-like of shape (n_samples,)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            At least zero.
+        groups : array-like of shape (n_samples,), default=None
+            What is left out together to see if a correction helps.
+
+        Returns
+        -------
+        self : HybridRegressor
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        design, kind = self._split(np.asarray(X, dtype=np.float64))
+        y = np.asarray(y, dtype=np.float64)
+        self.base_ = KindwiseNNLS(kind_column=None if kind is None else design.shape[1])
+        self.base_.fit(self._for_base(design, kind), y, weight)
+        self.gains_: dict[float | None, Gain] = {}
+        self.corrections_: dict[float | None, Correction] = {}
+        if groups is None:
+            return self
+        labels = check_array(groups, ensure_2d=False, dtype=None)
+        check_consistent_length(X, labels)
+        generator = check_random_state(self.random_state)
+        seed = int(generator.randint(2**31 - 1))
+        values = np.asarray(X, dtype=np.float64)
+        kinds: list[float | None] = [None] if kind is None else [float(k) for k in np.unique(kind)]
+        for code in kinds:
+            rows = np.flatnonzero((weight > 0) & (y > 0) & (True if code is None else kind == code))
+            if rows.size > self.max_rows:
+                drawn = np.random.default_rng(seed).choice(rows.size, self.max_rows, replace=False)
+                rows = rows[np.sort(drawn)]
+            self._fit_kind(code, values[rows], y[rows], weight[rows], labels[rows], seed)
+        return self
+
+    def predict(self, X: ArrayLike) -> Floats:
+        """Prices times features, times the correction where there is one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predictions; non-negative where X is.
+        """
+        check_is_fitted(self)
+        X = np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
+        design, kind = self._split(X)
+        predicted = self.base_.predict(self._for_base(design, kind))
+        for code, correction in self.corrections_.items():
+            rows = np.ones(len(X), bool) if code is None else np.asarray(kind == code)
+            predicted[rows] *= np.exp(correction.log_factor(X[rows])[0])
+        return np.asarray(predicted, dtype=np.float64)
+
+    def _fit_kind(
+        self, code: float | None, X: Floats, y: Floats, weight: Floats, labels: Any, seed: int
+    ) -> None:
+        if len(y) < _FEWEST_ROWS or np.unique(labels).size < _FEWEST_GROUPS:
+            return
+        if code is not None and code not in self.base_.kinds_:
+            return
+        fold = fold_numbers(labels, self.folds, seed)
+        changes = [self._change(X, y, weight, fold == part) for part in np.unique(fold)]
+        left_out = np.concatenate([np.flatnonzero(fold == part) for part in np.unique(fold)])
+        self.gains_[code] = _gain(np.concatenate(changes, axis=1), np.asarray(labels)[left_out])
+        if self.gains_[code].helps:
+            self.corrections_[code] = self._boost(X, y, weight)[1]
+
+    def _change(self, X: Floats, y: Floats, weight: Floats, out: NDArray[np.bool_]) -> Floats:
+        """\\|log residuals\\| of the rows *out*, without and with the correction, (2, rows)."""
+        prices, correction = self._boost(X[~out], y[~out], weight[~out])
+        residual = _log_ratio(y[out], self._split(X[out])[0] @ prices)
+        factor, _ = correction.log_factor(X[out])
+        return np.abs(np.stack([residual, residual - factor]))
+
+    def _boost(self, X: Floats, y: Floats, weight: Floats) -> tuple[Floats, Correction]:
+        """The prices of these rows alone, and the correction on them."""
+        design, _ = self._split(X)
+        prices = prices_of(design, y, weight / relative_scale(y, weight, 1e-6) ** 2)
+        codes = () if self.kind_column is None else (self._kind_at(),)
+        unpriced = {column_position(self, column, "unpriced") for column in self.unpriced}
+        priced = tuple(
+            j
+            for j in range(X.shape[1])
+            if j not in unpriced and j not in codes and np.ptp(X[:, j]) > 0
+        )
+        return prices, fit_correction(
+            X,
+            _log_ratio(y, design @ prices),
+            LogColumns.of(X, priced, codes),
+            max_iter=self.n_trees,
+            max_depth=self.max_depth,
+            learning_rate=self.learning_rate,
+            min_samples_leaf=self.min_samples_leaf,
+            l2_regularization=self.l2_regularization,
+            weight=weight,
+        )
+
+    def _kind_at(self) -> int:
+        return column_position(self, self.kind_column or 0, "kind_column")
+
+    def _split(self, X: Floats) -> tuple[Floats, Floats | None]:
+        """*X* with zeros where a column has no price, and the kind."""
+        unpriced = [column_position(self, column, "unpriced") for column in self.unpriced]
+        design = X.copy()
+        design[:, unpriced] = 0.0
+        if self.kind_column is None:
+            return design, None
+        at = self._kind_at()
+        design[:, at] = 0.0
+        return design, X[:, at]
+
+    @staticmethod
+    def _for_base(design: Floats, kind: Floats | None) -> Floats:
+        return design if kind is None else np.column_stack([design, kind])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+def _log_ratio(y: Floats, predicted: Floats) -> Floats:
+    """log y - log f; a prediction of nothing counts as a thousandth of the truth."""
+    return np.asarray(np.log(y) - np.log(np.maximum(predicted, 1e-3 * y)))
+
+
+def _gain(sizes: Floats, labels: Any) -> Gain:
+    """From residuals without and with the correction, shape (2, m), to the mean over groups."""
+    _, number = np.unique(labels, return_inverse=True)
+    count = np.bincount(number)
+    without, corrected = (np.bincount(number, weights=row) / count for row in sizes)
+    change = corrected - without
+    return Gain(
+        without=float(without.mean()),
+        corrected=float(corrected.mean()),
+        error=float(change.std(ddof=1) / np.sqrt(count.size)),
+        groups=int(count.size),
+    )
