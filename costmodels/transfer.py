@@ -33,9 +33,11 @@ from costmodels.transfer_grid import (
     LogRows,
     family_test,
     log_priors,
+    misfit_variance,
     mixture_quantile,
     node_predictions,
     posterior,
+    reference_spread,
 )
 from costmodels.transfer_rows import LEAST_SPREAD_LOG, informative_rows
 from costmodels.transfer_rows import Rows as Rows
@@ -57,6 +59,7 @@ class Correction:
         further: kappa of each node, shape (n,).
         between: tau_g of each node, shape (n,).
         weights: of the nodes, sum 1, shape (n,).
+        reference_log: the spread of A that kappa multiplies, of all rows together.
         groups: as given, shape (p,).
         rows, informative: rows given, and rows whose noise left something to learn.
         p_value: of the family test; ``None`` where nothing says how far A's own model is off.
@@ -69,6 +72,7 @@ class Correction:
     further: Floats
     between: Floats
     weights: Floats
+    reference_log: float
     groups: NDArray[np.intp]
     rows: int
     informative: int
@@ -116,7 +120,8 @@ class Correction:
             np.broadcast_to(np.asarray(spread_log, float), parts.shape[:1]), LEAST_SPREAD_LOG
         )
         mean, variance = node_predictions(self.log_scales, self.covariance, parts)
-        variance = variance + np.outer(self.further**2, s**2) + np.asarray(variance_log, float)
+        variance = variance + misfit_variance(self.further, s, self.reference_log)
+        variance = variance + np.asarray(variance_log, float)
         tail = 0.5 - level / 2
         low, high = (
             mixture_quantile(self.weights, mean, np.sqrt(variance), q) for q in (tail, 1 - tail)
@@ -160,6 +165,7 @@ def correct(rows: Rows, *, spread_degrees: float | None = None) -> Correction:
         further=further,
         between=between,
         weights=weights,
+        reference_log=reference_spread(data.spread),
         groups=rows.groups,
         rows=rows.energy_j.size,
         informative=int(kept.sum()),

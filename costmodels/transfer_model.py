@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _Z95 = 1.959964
+WIDEST_FACTOR = 100.0
 WEAKEST_FIRST: tuple[Origin, ...] = ("assumed", "modelled", "measured")
 
 
@@ -207,7 +208,7 @@ def _scaled(price: Coefficient, scale: float, error: float) -> Coefficient:
 
 
 def _half_width(parts: Parts, found: Correction, index: int, cells: Sequence[CellMean]) -> float:
-    """The widest 95 % log half-width in A's trained range, and no less than A's own.
+    """The widest 95 % log half-width in A's trained range, and no less than A's own; at most 100.
 
     At the calibration's own cells and at the range's two ends, all features at their smallest
     and all at their largest: a layer has no cache lines without entries, so that other corners
@@ -224,7 +225,7 @@ def _half_width(parts: Parts, found: Correction, index: int, cells: Sequence[Cel
     below, above = found.interval(rows, parts.scatter[index][0])
     middle = found.predict(rows)
     widest = float(np.max(np.maximum(np.log(above / middle), np.log(middle / below))))
-    return max(widest, source.validation.half_width_log)
+    return min(max(widest, source.validation.half_width_log), log(WIDEST_FACTOR))
 
 
 def _report(

@@ -119,6 +119,11 @@ def transfer_sentences(
             f"transferred: {found.rows - found.informative} of {found.rows} cells drown in their "
             "noise and do not count"
         )
+    if single := sum(cell.blocks == 1 for cell in cells):
+        sentences.append(
+            f"transferred: {single} of {len(cells)} cells have a single block; its noise beyond "
+            "the counter's steps is unknown and counts as a difference of the devices"
+        )
     if unused:
         sentences.append(
             f"transferred: blocks without prices on {model.device} are not used: "

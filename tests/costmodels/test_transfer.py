@@ -217,6 +217,14 @@ def test_a_misfit_that_grew_widens_the_intervals() -> None:
     assert "nothing speaks against" in verdict(like)
 
 
+def test_what_is_known_badly_is_not_made_worse_by_what_is_known_well() -> None:
+    """A misfit of 2 % that became 20 % says nothing of an operation known to a factor of two."""
+    parts, y, _, _ = device(6, spread=0.2, noise=0.01)
+    found = correct(Rows.of(parts, y, spread_log=0.02))
+    low, high = found.interval(parts[:1], np.log(2.0))
+    assert np.log(2.0) * 1.96 < np.log(high / low)[0] / 2 < np.log(2.0) * 1.96 * 1.4
+
+
 def test_noise_is_no_misfit() -> None:
     """Rows of 30 % noise that say so are of one family; the same rows, said exact, are not."""
     parts, y, variance, _ = device(8, noise=0.3)

@@ -147,6 +147,14 @@ def test_another_scope_or_code_is_said() -> None:
     assert "update is torch.Tensor.index_add_ on simulated board and a loop in C here" in said
 
 
+def test_cells_of_a_single_block_are_said_to_hide_their_noise() -> None:
+    whole = trace_of(FIRST, layers_of(10, 1000), seed=7, blocks=2, device="board B")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeviceFamilyWarning)
+        model = transfer_costs(first_model(), calibration_of(whole, seed=0, each=1))
+    assert any("20 of 20 cells have a single block" in text for text in model.assumptions)
+
+
 def test_what_cannot_calibrate_is_refused() -> None:
     whole = short_trace(relative(0))
     keys = ["layer", "pattern", "k"]
