@@ -53,7 +53,8 @@ def suspicions(costs: CostFile) -> tuple[Suspicion, ...]:
         found += _layer(layer)
     for owner, cost in _operations(costs):
         found += _operation(owner, cost)
-    return tuple(sorted(found, key=lambda suspicion: suspicion.severity != "error"))
+    once = dict.fromkeys(found)
+    return tuple(sorted(once, key=lambda suspicion: suspicion.severity != "error"))
 
 
 def _whole(costs: CostFile) -> Iterator[Suspicion]:
@@ -72,18 +73,19 @@ def _whole(costs: CostFile) -> Iterator[Suspicion]:
         )
     if costs.origin == "assumed":
         yield Suspicion("warning", "", "the weakest of these costs is assumed, not measured")
-    for name, columns in _mapping(costs.provenance.get("extrapolated")).items():
-        yield Suspicion(
-            "warning",
-            name,
-            f"extrapolated beyond what was measured ({', '.join(map(str, columns))}): its interval "
-            "covers no such step",
-        )
-    kinds = costs.provenance.get("unseen_kinds")
-    if isinstance(kinds, list) and kinds:
-        yield Suspicion(
-            "warning", "layers", f"kinds that were never measured: {', '.join(map(str, kinds))}"
-        )
+    for part in _parts(costs.provenance):
+        for name, columns in _mapping(part.get("extrapolated")).items():
+            yield Suspicion(
+                "warning",
+                name,
+                f"extrapolated beyond what was measured ({', '.join(map(str, columns))}): its "
+                "interval covers no such step",
+            )
+        kinds = part.get("unseen_kinds")
+        if isinstance(kinds, list) and kinds:
+            yield Suspicion(
+                "warning", "layers", f"kinds that were never measured: {', '.join(map(str, kinds))}"
+            )
     slopes = [c.pieces[0].c_j.value for x in costs.layers if (c := x.find("update", "random"))]
     if len(slopes) > 1 and min(slopes) == max(slopes):
         yield Suspicion(
@@ -155,6 +157,18 @@ def _operations(costs: CostFile) -> Iterator[tuple[str, OperationCost]]:
         for layer in group:
             yield from ((layer.name, cost) for cost in layer.operations)
     yield from (("message", cost) for cost in costs.message)
+
+
+def _parts(provenance: object, depth: int = 8) -> Iterator[dict[str, object]]:
+    """The provenance of a file and of those that it was mixed or merged from."""
+    if not isinstance(provenance, dict) or depth == 0:
+        return
+    yield provenance
+    for composed in ("mix", "merged"):
+        members = provenance.get(composed)
+        for member in members if isinstance(members, list) else ():
+            if isinstance(member, dict):
+                yield from _parts(member.get("provenance"), depth - 1)
 
 
 def _mapping(value: object) -> dict[str, list[object]]:

@@ -16,6 +16,8 @@ from costmodels.compose import with_link
 from costmodels.costfile import CostFile, Estimate
 from costmodels.differences import diff, ratio
 from costmodels.link_table import LINKS
+from costmodels.merging import merge
+from costmodels.mixing import mix
 from profiler.layers import LayerInfo
 
 PATH = Path(__file__).resolve().parents[1] / "golden" / "costs-v1.json"
@@ -172,6 +174,15 @@ def test_pooled_and_equal_costs_are_told() -> None:
     assert any("4 of 6 estimates are below detection" in text for text in said)
     flat = suspicions(cost_file(LAYERS, entry_j=lambda n: 1e-9))
     assert [s.what for s in flat] == ["every layer has the same c: weighing by cost gains nothing"]
+
+
+def test_what_parts_of_a_mix_are_suspected_of_is_kept() -> None:
+    told = {"extrapolated": {"a": ["update:lines"]}, "unseen_kinds": ["lstm"]}
+    doubtful = CostFile.model_validate({**dict(COSTS), "provenance": told})
+    for composed in (mix([(COSTS, 1), (doubtful, 1)]), merge([COSTS, doubtful])):
+        assert set(suspicions(composed)) == set(suspicions(doubtful)) - set(suspicions(COSTS))
+    nested = mix([(mix([(doubtful, 1)]), 1), (doubtful, 2)])
+    assert suspicions(nested) == suspicions(doubtful)
 
 
 def test_errors_come_first() -> None:
