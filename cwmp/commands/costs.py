@@ -22,11 +22,16 @@ COMMANDS = {
 }
 
 
+def _is_trace(argument: str) -> bool:
+    """Whether *argument* is a trace's option or path; a bare word is a command, or mistyped."""
+    return argument.startswith("-") or not argument.replace("-", "").isalpha()
+
+
 class _TraceFirst(LazyGroup):
     """A group whose first argument may be a trace: then it is its first command's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.lazy and not set(args[:1]) & set(ctx.help_option_names):
+        if args and args[0] not in ctx.help_option_names and _is_trace(args[0]):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 

@@ -77,6 +77,10 @@ def test_a_trace_named_like_a_command_is_given_by_its_path(costs: Callable[..., 
     refused(costs("./show", "-o", "out.json"), ".parquet or .csv")
 
 
+def test_a_mistyped_command_is_not_taken_for_a_trace(costs: Callable[..., Outcome]) -> None:
+    refused(costs("validat", "costs.json"), "No such command 'validat'")
+
+
 def test_help_lists_both_ways_and_every_command() -> None:
     done = CliRunner().invoke(cli, ["costs", "--help"])
     assert done.exit_code == 0
