@@ -1,16 +1,16 @@
 """Read the convolutions and networks of NeurstrucEnergy's edge board: layers and whole networks.
 
-Tu, Xiao, Lu and Fu (2023), github.com/NEUSoftGreenAI/NeurstrucEnergy, commit 94c5c2f (MIT): an
-edge board with a GPU behind an external direct-current meter. ``conv2d.txt`` has 999 single
-convolutions (and one failed row), ``*_testset_N.txt`` whole networks, one a line: name, layer
-parameters, link matrix, layer numbers and joules of a forward pass.
+github.com/NEUSoftGreenAI/NeurstrucEnergy, commit 94c5c2f (MIT licence): an edge board with a GPU
+behind an external direct-current meter. ``conv2d.txt`` has 999 single convolutions (and one
+failed row), ``*_testset_N.txt`` whole networks, one a line: name, layer parameters, link matrix,
+layer numbers and joules of a forward pass.
 
 What the files are, found by reading them:
 
 - ``energy`` of a convolution is above idle, ``all_energy`` = ``energy`` + ``silence_energy`` with
   the board's 1.7 W; a network has only ``all_energy``. The columns are joules.
-- The files 1, 2 and 3 are three measurements of the same networks, under 2 % apart; the five
-  "custom" networks carry the very energies of five of the seventeen "random" ones. The 22 listed
+- The files 1, 2 and 3 are three measurements of the same networks, with a standard
+  deviation of 0.6 %; the five "custom" networks carry the very energies of five of the seventeen "random" ones. The 22 listed
   networks are 17 measured ones.
 - Sizes in ``layer_parameters`` follow the order of the list, not the graph, so a shortcut's
   convolution is given the already halved image; ResNet50 ends at -5 x -5 pixels. The link matrix
@@ -120,7 +120,8 @@ class Network:
 
     Attributes:
         name, family: what is left out together shares a family.
-        layers: in the order of the file.
+        layers: in the order of the file, sizes along the links.
+        recorded: the same with the sizes of the file, possible or not.
         energies_j: J of a forward pass, one a measurement, idle share included.
         resized: layers whose recorded size does not follow from the links.
     """
@@ -128,6 +129,7 @@ class Network:
     name: str
     family: str
     layers: tuple[Layer, ...]
+    recorded: tuple[Layer, ...]
     energies_j: tuple[float, ...]
     resized: int
 
@@ -186,7 +188,7 @@ def _network(repeats: Sequence[list[str]]) -> Network:
     recorded = _layers(name, _numbers(parameters), [int(n) for n in numbers.split(",")])
     layers = _along(recorded, _matrix(name, _numbers(links), len(recorded)))
     changed = sum(a.output_bytes != b.output_bytes for a, b in zip(recorded, layers, strict=True))
-    return Network(name, family, layers, tuple(float(r[4]) for r in repeats), changed)
+    return Network(name, family, layers, recorded, tuple(float(r[4]) for r in repeats), changed)
 
 
 def _layers(name: str, parameters: list[float], numbers: list[int]) -> tuple[Layer, ...]:

@@ -105,6 +105,18 @@ def test_rank_figures_of_many_rows_are_exact_and_have_an_interval() -> None:
         assert metric.low < metric.value < metric.high
 
 
+def test_thousands_of_groups_are_drawn_in_bundles_and_counted_one_by_one() -> None:
+    """A mean of 10,000 independent groups: the interval is 1.96 standard errors either side."""
+    generator = np.random.default_rng(6)
+    f = 1 + generator.uniform(0, 1, 10_000)
+    found = score(np.ones(10_000), f, list(range(10_000)))
+    assert found.groups == 10_000
+    assert found.mape.low is not None
+    assert found.mape.high is not None
+    half = 1.96 * np.std(f) / 100
+    assert (found.mape.high - found.mape.low) / 2 == pytest.approx(half, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("truth", "predicted", "groups"),
     [
