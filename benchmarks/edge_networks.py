@@ -9,9 +9,9 @@ What the files are, found by reading them:
 
 - ``energy`` of a convolution is above idle, ``all_energy`` = ``energy`` + ``silence_energy`` with
   the board's 1.7 W; a network has only ``all_energy``. The columns are joules.
-- The files 1, 2 and 3 are three measurements of the same networks, with a standard
-  deviation of 0.6 %; the five "custom" networks carry the very energies of five of the seventeen "random" ones. The 22 listed
-  networks are 17 measured ones.
+- The files 1, 2 and 3 are three measurements of the same networks, with a standard deviation of
+  0.6 %. The five "custom" networks carry the very energies of five of the seventeen "random"
+  ones, so the 22 listed networks are 17 measured ones.
 - Sizes in ``layer_parameters`` follow the order of the list, not the graph, so a shortcut's
   convolution is given the already halved image; ResNet50 ends at -5 x -5 pixels. The link matrix
   is right, so sizes are computed again along it (`Network.resized` counts what changed).
