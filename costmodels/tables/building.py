@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from costmodels.samples import ANY_KIND, Samples
-from costmodels.tables.cells import column, hashable, labels, matching, split_lists
+from costmodels.tables.cells import column, hashable, is_blank, labels, matching, split_lists
 from costmodels.tables.energy import (
     JOULES,
     calls_of,
@@ -20,7 +20,7 @@ from costmodels.tables.energy import (
     repaired,
     seconds,
 )
-from costmodels.tables.explained import explain, varying
+from costmodels.tables.explained import explain, shape_columns, varying
 from costmodels.tables.groups import grouping_labels
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.reading import RawTable, read_table
@@ -70,9 +70,12 @@ def samples_of(frame: pd.DataFrame, spec: TableSpec, source: str = "") -> Sample
 def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
     if not len(raw.frame):
         raise InputError(f"{source} has no rows")
+    twice = raw.frame.columns[raw.frame.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{source} has more than one column called {twice[0]!r}; rename one")
     frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
     ledger = Ledger(raw.lines, raw.findings)
-    device = _devices(frame, spec)
+    device, kind = _devices(frame, spec, ledger), _kinds(frame, spec, ledger)
     failed = _leave_out(raw.frame, frame, unfit, spec, ledger)
     duration_s = seconds(frame, spec.energy, ledger)
     recorded_j = energy_j = raw_energy(frame, spec.energy, duration_s, ledger)
@@ -82,7 +85,6 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
     if duration_s is not None:
         check_power(energy_j / duration_s, spec.energy, ledger)
     energy_j = energy_j / calls_of(frame, spec.energy, ledger)
-    kind = _kinds(frame, spec)
     features, units = explain(frame, kind, spec, ledger)
     if not ledger.alive.any():
         found = "; ".join(map(str, ledger.findings))
@@ -93,6 +95,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         )
 
     alive = ledger.alive
+    shape = shape_columns(frame, spec, ledger)
     features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
     if spec.energy.cumulative is None:
         _refuse_totals(recorded_j[alive], duration_s, alive, device, features, spec)
@@ -112,6 +115,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         findings=ledger.findings,
         sha256=raw.sha256,
         assumptions=assumptions,
+        shape=shape,
     )
 
 
@@ -178,16 +182,22 @@ def _wrap_j(spec: TableSpec) -> float | None:
     return energy.wrap_size / energy.wrap_windows * JOULES[energy.unit or "J"]
 
 
-def _kinds(frame: pd.DataFrame, spec: TableSpec) -> NDArray[np.str_]:
+def _kinds(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> NDArray[np.str_]:
     if isinstance(spec.kind, KindColumn):
-        return labels(column(frame, spec.kind.column, "kind.column"))
+        return _told(frame, spec.kind.column, "kind.column", ledger)
     return np.full(len(frame), spec.kind or ANY_KIND)
 
 
-def _devices(frame: pd.DataFrame, spec: TableSpec) -> NDArray[np.str_]:
+def _devices(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> NDArray[np.str_]:
     if isinstance(spec.device, DeviceColumn):
-        return labels(column(frame, spec.device.column, "device.column"))
+        return _told(frame, spec.device.column, "device.column", ledger)
     return np.full(len(frame), spec.device)
+
+
+def _told(frame: pd.DataFrame, name: str, where: str, ledger: Ledger) -> NDArray[np.str_]:
+    cells = column(frame, name, where)
+    ledger.drop(is_blank(cells), f"rows without {name!r}")
+    return labels(cells)
 
 
 def _device_name(device: NDArray[np.str_]) -> str:

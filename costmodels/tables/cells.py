@@ -75,8 +75,9 @@ def numbers(cells: pd.Series, ledger: Ledger, unit: str | None = None) -> Floats
 def labels(cells: pd.Series) -> NDArray[np.str_]:
     """The cells as text, shape (m,); whole numbers without a decimal point."""
     codes, unique = pd.factorize(cells, use_na_sentinel=False)
-    form = "{:g}" if pd.api.types.is_float_dtype(cells) else "{}"
-    words: NDArray[np.str_] = np.array([form.format(value).strip() for value in unique])
+    words: NDArray[np.str_] = np.array([str(value).strip() for value in unique])
+    if pd.api.types.is_float_dtype(cells):
+        words = np.array([word.removesuffix(".0") for word in words.tolist()])
     taken: NDArray[np.str_] = np.take(words, codes)
     return taken
 

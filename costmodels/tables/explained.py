@@ -32,7 +32,7 @@ def explain(
     if spec.shape:
         shaped = _shaped(frame, kind, spec, ledger)
         ledger.drop(
-            shaped.isna().any(axis=1).to_numpy(dtype=bool),
+            ~np.isfinite(shaped.to_numpy()).all(axis=1),
             "rows whose shape is missing or impossible",
         )
         units |= UNITS
@@ -64,6 +64,23 @@ def varying(features: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
     return features[kept]
 
 
+def shape_columns(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> pd.DataFrame:
+    """The shape's columns themselves, 0 where a kind has no such field, without constant ones.
+
+    Those that the main grouping is made of are left out: no group that was left out lies inside
+    their range, so that nothing learned from them could be tested.
+    """
+    main = next(iter(spec.groupings.values()), None)
+    grouped = {main} if isinstance(main, str) else set(main) if isinstance(main, list) else set()
+    parts = {
+        field: np.nan_to_num(numbers(column(frame, name, f"shape.{field}"), ledger))[ledger.alive]
+        for field, name in spec.shape.items()
+        if isinstance(name, str) and name not in grouped
+    }
+    kept = {field: values for field, values in parts.items() if np.ptp(values) > 0}
+    return pd.DataFrame(kept, index=pd.RangeIndex(int(ledger.alive.sum())))
+
+
 def _shaped(
     frame: pd.DataFrame, kind: NDArray[np.str_], spec: TableSpec, ledger: Ledger
 ) -> pd.DataFrame:
@@ -83,7 +100,6 @@ def _shaped(
         rows = kind == label
         if shape_kind(formula) is None and spec.features:
             table[rows] = 0.0
-            table[rows, list(UNITS).index("examples")] = 0.0
             continue
         if shape_kind(formula) is None:
             raise InputError(
@@ -91,8 +107,8 @@ def _shaped(
                 f"({listed(SHAPE_KINDS)}), leave its rows out, or give ready [features]"
             )
         part = {name: values[rows] for name, values in fields.items()}
-        table[rows] = shape_features(
-            formula, part, int(rows.sum()), ITEM_BYTES[spec.dtype]
-        ).to_numpy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            shaped = shape_features(formula, part, int(rows.sum()), ITEM_BYTES[spec.dtype])
+        table[rows] = shaped.to_numpy()
     shaped = pd.DataFrame(table, columns=list(UNITS))
     return shaped.drop(columns=[name for name in shaped.columns if name in ready])

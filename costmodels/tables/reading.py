@@ -57,12 +57,16 @@ def read_table(path: Path, layout: FileFormat) -> RawTable:
         FileFormatError: not UTF-8, no header, a column named twice, an open quote, or most
             lines have another number of fields than the header.
     """
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    content = read_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
+    content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         content.decode()
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not text in UTF-8 (byte {error.start})") from error
+    if b"\0" in content:
+        raise FileFormatError(f"{path} is not text: byte {content.index(0)} is zero")
+    content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     kind = layout.format or ("jsonl" if path.suffix in (".jsonl", ".ndjson") else "csv")
     if not content.strip():
         raise FileFormatError(f"{path} is empty")
@@ -154,9 +158,13 @@ def _sniff(content: bytes, layout: FileFormat) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    if separator == SPACE:
-        return next(csv.reader([" ".join(line.split())], delimiter=" "), [])
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])
+    plain, cut = (" ".join(line.split()), " ") if separator == SPACE else (line.rstrip(), separator)
+    try:
+        return next(csv.reader([plain], delimiter=cut), [])
+    except csv.Error as error:
+        raise FileFormatError(
+            f"a line cannot be cut into cells ({error}): {line[:40]!r}"
+        ) from error
 
 
 def _count_fields(

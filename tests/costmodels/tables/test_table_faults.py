@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from costmodels.samples import Samples
 from costmodels.tables import TableSpec, read_samples
+from profiler.errors import CwmpError
 
 ROWS, WRAP_UJ, WINDOWS = 120, 4.0e11, 100
 HEADER = "row,status,channels,filters,size,kernel,energy,time"
@@ -182,6 +183,33 @@ def test_no_difference_of_a_running_total_spans_a_fault(
     assert sound <= set(kept)
     dropped = sum(finding.rows for finding in samples.findings if finding.action == "dropped")
     assert len(samples) + dropped == len(lines)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60)
+    | st.text('",;\t\n\r |#-1.e0aN\0(é', max_size=80).map(lambda text: text.encode())
+    | st.lists(st.sampled_from(["a,b", "1,2", "0,-3", "1e400,5", '"', ",", "nan,1", "4", ""])).map(
+        lambda lines: "\n".join(["a,b", *lines]).encode()
+    )
+)
+def test_any_bytes_are_samples_or_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bytes.csv"
+    path.write_bytes(content)
+    spec = TableSpec.from_dict(
+        {
+            "version": 1,
+            "energy": {"column": "a", "unit": "J"},
+            "features": {"b": {"unit": "J/byte"}},
+            "file": {"comment": "#"},
+        }
+    )
+    try:
+        samples = read_samples(path, spec)
+    except CwmpError as error:
+        assert str(error)
+    else:
+        assert (samples.energy_j > 0).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

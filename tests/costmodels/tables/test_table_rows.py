@@ -229,8 +229,32 @@ def test_shapes_by_the_kind_of_each_row() -> None:
     assert samples_of(odd, named).features["macs"].tolist() == samples.features["macs"].tolist()
 
 
+def test_rows_without_kind_or_device_go() -> None:
+    frame = table().assign(op="x", host="y").astype({"op": object, "host": object})
+    frame.loc[[3, 4], "op"] = None
+    frame.loc[[4, 5], "host"] = " "
+    samples = samples_of(frame, spec(kind={"column": "op"}, device={"column": "host"}))
+    assert (found(samples, "without 'op'"), found(samples, "without 'host'")) == (1, 2)
+    assert len(samples) == 57
+
+
+def test_labels_of_numbers_are_exact() -> None:
+    frame = table().assign(net=1234567.0 + np.arange(60))
+    assert samples_of(frame, spec()).group.tolist() == [str(1234567 + row) for row in range(60)]
+
+
+def test_absurd_shapes_go_without_a_warning() -> None:
+    frame = table(4).assign(i=[3.0, 1e200, -1, 2.0])
+    samples = samples_of(
+        frame, spec(kind="linear", shape={"in_features": "i", "out_features": "i"}, features={})
+    )
+    assert found(samples, "missing or impossible") == 2
+
+
 def test_empty_and_unusable_tables() -> None:
     with pytest.raises(InputError, match="has no rows"):
         samples_of(table().head(0), spec())
+    with pytest.raises(InputError, match="more than one column called 'e'"):
+        samples_of(pd.concat([table(), table()[["e"]]], axis=1), spec())
     with pytest.raises(InputError, match=r"none of 60 rows is usable; 60 energies of zero.*'e'"):
         samples_of(table().assign(e=0.0), spec())
