@@ -143,7 +143,11 @@ def _column(
 ) -> Floats:
     cells = column(frame, name or "", where)
     values = numbers(cells, ledger, unit)
-    missing = is_blank(cells) | (cells.astype(str).str.strip().str.casefold() == "nan").to_numpy()
+    missing = np.isnan(values)
+    if missing.any():
+        odd = cells[missing]
+        said_so = odd.astype(str).str.strip().str.casefold() == "nan"
+        missing[missing] = is_blank(odd) | said_so.to_numpy(dtype=bool)
     ledger.drop(missing, f"rows without {name!r}")
     ledger.drop(~np.isfinite(values), f"rows whose {name!r} is not a finite number")
     return values
