@@ -58,7 +58,7 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     >>> y = np.where(X[:, 1] == 0, 2.0, 6.0) * X[:, 0]
     >>> model = KindwiseNNLS(kind_column=1).fit(X, y)
     >>> model.predict([[10.0, 0.0], [10.0, 1.0], [10.0, 7.0]]).round(6).tolist()
-    [20.0, 60.0, 30.0]
+    [20.0, 60.0, 24.0]
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         design, kind = self._split(np.asarray(X, dtype=np.float64))
         relative = weight / relative_scale(y, weight, self.relative_floor) ** 2
         counted = weight > 0
-        self.kinds_, self.kind_coef_ = np.empty(0), np.empty((0, X.shape[1]))
+        self.kinds_, self.kind_coef_ = np.empty(0), np.empty((0, design.shape[1]))
         share = np.ones_like(weight)
         if kind is not None:
             found = [(code, (kind == code) & counted) for code in np.unique(kind[counted])]

@@ -28,19 +28,17 @@ class LogColumns:
     Attributes:
         floors: what stands for log 0, by feature, shape (p,).
         priced: which of the p features have a price; these enter ratios.
-        codes: which are codes (a kind), taken as they are.
     """
 
     floors: Floats
     priced: tuple[int, ...]
-    codes: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, X: Floats, priced: tuple[int, ...], codes: tuple[int, ...] = ()) -> LogColumns:
+    def of(cls, X: Floats, priced: tuple[int, ...]) -> LogColumns:
         """With floors below the smallest positive value of each column of *X*, shape (m, p)."""
         smallest = np.where(X > 0, X, np.inf).min(axis=0)
         floors = np.where(np.isfinite(smallest), np.log(np.where(smallest > 0, smallest, 1)), 0.0)
-        return cls(floors - _BELOW, priced, codes)
+        return cls(floors - _BELOW, priced)
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -50,17 +48,13 @@ class LogColumns:
         """The columns, shape (m, p + number of pairs)."""
         positive = X > 0
         logs = np.where(positive, np.log(np.where(positive, X, 1.0)), self.floors)
-        for code in self.codes:
-            logs[:, code] = X[:, code]
         ratios = [logs[:, i] - logs[:, j] for i, j in self.pairs]
         return np.column_stack([logs, *ratios])
 
     def names(self, features: tuple[str, ...]) -> tuple[str, ...]:
         """A name for each column."""
-        single = [
-            name if number in self.codes else f"log {name}" for number, name in enumerate(features)
-        ]
-        return (*single, *(f"log {features[i]} / {features[j]}" for i, j in self.pairs))
+        ratios = (f"log {features[i]} / {features[j]}" for i, j in self.pairs)
+        return (*(f"log {name}" for name in features), *ratios)
 
     @property
     def rising(self) -> list[int]:
@@ -91,7 +85,8 @@ class Correction:
     def log_factor(self, X: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """r, shape (m,), 0 outside the box; and which rows lie inside."""
         Z = self.columns.transform(X)
-        inside = ((self.low - _SLACK <= Z) & (self.high + _SLACK >= Z)).all(axis=1)
+        within = (self.low - _SLACK <= Z) & (self.high + _SLACK >= Z)
+        inside = np.asarray(within.all(axis=1))
         factor = np.zeros(len(Z))
         if inside.any():
             factor[inside] = self.trees.predict(Z[inside])

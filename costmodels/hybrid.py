@@ -72,10 +72,13 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The fewest rows of a leaf.
     l2_regularization : float, default=1.0
         Of the leaves.
-    max_rows : int, default=20000
+    max_rows : int, default=5000
         Rows that r is fitted to, drawn at random where a kind has more.
     folds : int, default=5
         Groups are left out in at most so many parts to see if r helps.
+    correct : sequence, default=None
+        Kinds that get a correction without a test, none of the others; ``[None]`` where there is
+        one kind only. By default each is tested.
     random_state : int, RandomState instance or None, default=0
         Of the parts and of the rows drawn.
 
@@ -119,8 +122,9 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 0.1,
         min_samples_leaf: int = 10,
         l2_regularization: float = 1.0,
-        max_rows: int = 20_000,
+        max_rows: int = 5000,
         folds: int = 5,
+        correct: Sequence[float | None] | None = None,
         random_state: Any = 0,
     ) -> None:
         self.kind_column = kind_column
@@ -132,6 +136,7 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.l2_regularization = l2_regularization
         self.max_rows = max_rows
         self.folds = folds
+        self.correct = correct
         self.random_state = random_state
 
     def fit(
@@ -167,9 +172,11 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.base_.fit(self._for_base(design, kind), y, weight)
         self.gains_: dict[float | None, Gain] = {}
         self.corrections_: dict[float | None, Correction] = {}
-        if groups is None:
+        if groups is None and not self.correct:
             return self
-        labels = check_array(groups, ensure_2d=False, dtype=None)
+        labels = (
+            np.zeros(len(y)) if groups is None else check_array(groups, ensure_2d=False, dtype=None)
+        )
         check_consistent_length(X, labels)
         generator = check_random_state(self.random_state)
         seed = int(generator.randint(2**31 - 1))
@@ -202,15 +209,19 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         predicted = self.base_.predict(self._for_base(design, kind))
         for code, correction in self.corrections_.items():
             rows = np.ones(len(X), bool) if code is None else np.asarray(kind == code)
-            predicted[rows] *= np.exp(correction.log_factor(X[rows])[0])
+            predicted[rows] *= np.exp(correction.log_factor(X[rows][:, self._kept()])[0])
         return np.asarray(predicted, dtype=np.float64)
 
     def _fit_kind(
         self, code: float | None, X: Floats, y: Floats, weight: Floats, labels: Any, seed: int
     ) -> None:
-        if len(y) < _FEWEST_ROWS or np.unique(labels).size < _FEWEST_GROUPS:
+        if len(y) < _FEWEST_ROWS or (code is not None and code not in self.base_.kinds_):
             return
-        if code is not None and code not in self.base_.kinds_:
+        if self.correct is not None:
+            if code in self.correct:
+                self.corrections_[code] = self._boost(X, y, weight)[1]
+            return
+        if np.unique(labels).size < _FEWEST_GROUPS:
             return
         fold = fold_numbers(labels, self.folds, seed)
         changes = [self._change(X, y, weight, fold == part) for part in np.unique(fold)]
@@ -223,24 +234,25 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """\\|log residuals\\| of the rows *out*, without and with the correction, (2, rows)."""
         prices, correction = self._boost(X[~out], y[~out], weight[~out])
         residual = _log_ratio(y[out], self._split(X[out])[0] @ prices)
-        factor, _ = correction.log_factor(X[out])
+        factor, _ = correction.log_factor(X[out][:, self._kept()])
         return np.abs(np.stack([residual, residual - factor]))
 
     def _boost(self, X: Floats, y: Floats, weight: Floats) -> tuple[Floats, Correction]:
         """The prices of these rows alone, and the correction on them."""
         design, _ = self._split(X)
         prices = prices_of(design, y, weight / relative_scale(y, weight, 1e-6) ** 2)
-        codes = () if self.kind_column is None else (self._kind_at(),)
+        kept = self._kept()
         unpriced = {column_position(self, column, "unpriced") for column in self.unpriced}
+        columns = X[:, kept]
         priced = tuple(
-            j
-            for j in range(X.shape[1])
-            if j not in unpriced and j not in codes and np.ptp(X[:, j]) > 0
+            place
+            for place, j in enumerate(kept)
+            if j not in unpriced and np.ptp(columns[:, place]) > 0
         )
         return prices, fit_correction(
-            X,
+            columns,
             _log_ratio(y, design @ prices),
-            LogColumns.of(X, priced, codes),
+            LogColumns.of(columns, priced),
             max_iter=self.n_trees,
             max_depth=self.max_depth,
             learning_rate=self.learning_rate,
@@ -249,8 +261,15 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             weight=weight,
         )
 
+    def _kept(self) -> list[int]:
+        """The columns that a correction looks at: all but the kind, which is one within a kind."""
+        at = None if self.kind_column is None else self._kind_at()
+        return [j for j in range(self.n_features_in_) if j != at]
+
     def _kind_at(self) -> int:
-        return column_position(self, self.kind_column or 0, "kind_column")
+        if self.kind_column is None:
+            raise ValueError("there is no kind_column")
+        return column_position(self, self.kind_column, "kind_column")
 
     def _split(self, X: Floats) -> tuple[Floats, Floats | None]:
         """*X* with zeros where a column has no price, and the kind."""

@@ -1,0 +1,164 @@
+"""Predictions of an energy model: joules, intervals, and where they leave what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from costmodels.conformal import Width
+from costmodels.samples import ANY_KIND
+from profiler.errors import InputError
+
+if TYPE_CHECKING:
+    from costmodels.energymodel import EnergyModel, KindModel
+
+Floats = NDArray[np.float64]
+_TOLERANCE = 1e-9
+OUTSIDE = " outside"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Joules of calls that nobody measured; arrays of shape (m,).
+
+    Attributes:
+        energy_j: predicted, positive.
+        low_j, high_j: the 95 % interval.
+        calibrated: whether enough left-out groups stand behind the interval.
+        priced_as: the kind whose prices were used; ``*`` for the pooled ones.
+        corrected: whether a learned factor was applied.
+        outside: names of the columns that lie outside the training range, joined by commas;
+            empty inside.
+    """
+
+    energy_j: Floats
+    low_j: Floats
+    high_j: Floats
+    calibrated: NDArray[np.bool_]
+    priced_as: NDArray[np.str_]
+    corrected: NDArray[np.bool_]
+    outside: NDArray[np.str_]
+
+    def frame(self) -> pd.DataFrame:
+        """The same as a table."""
+        return pd.DataFrame(dict(vars(self)))
+
+
+def estimate(model: EnergyModel, frame: pd.DataFrame, kind: Sequence[str] | None) -> Estimates:
+    """The work of `EnergyModel.predict`."""
+    columns = (*model.features, *model.shape)
+    X = _columns(frame, columns)
+    kinds = _kinds(model, len(frame), kind)
+    rows = len(X)
+    energy_j, log_f = np.zeros(rows), np.zeros(rows)
+    priced_as, outside = np.full(rows, ANY_KIND, dtype=object), np.full(rows, "", dtype=object)
+    corrected = np.zeros(rows, dtype=bool)
+    widths = np.empty(rows, dtype=object)
+    for name in np.unique(kinds):
+        at = kinds == name
+        found = model.find(str(name))
+        energy_j[at], corrected[at] = _energy(model, found, X[at])
+        priced_as[at] = found.kind
+        outside[at] = _outside(found, X[at], columns)
+        known = found.kind != ANY_KIND or not model.kinds
+        inside = outside == ""
+        widths[at & inside] = _width(model, found.kind) if known else model.unseen
+        widths[at & ~inside] = _width(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
+    log_f = np.log(energy_j)
+    below = np.array([width.below_log for width in widths])
+    above = np.array([width.above_log for width in widths])
+    return Estimates(
+        energy_j=energy_j,
+        low_j=np.exp(log_f - below),
+        high_j=np.exp(log_f + above),
+        calibrated=np.array([width.calibrated for width in widths], dtype=bool),
+        priced_as=priced_as.astype(str),
+        corrected=corrected,
+        outside=outside.astype(str),
+    )
+
+
+def interval_labels(kinds: NDArray[np.str_], inside: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """What intervals are calibrated by: the kind, apart inside and outside the training range."""
+    return np.where(inside, kinds, np.char.add(kinds.astype(str), OUTSIDE))
+
+
+def _width(model: EnergyModel, label: str) -> Width:
+    """At 95 %; outside the range never narrower than inside."""
+    calibration = model.calibrations[1]
+    width = calibration.width(label)
+    if not label.endswith(OUTSIDE):
+        return width
+    inside = calibration.width(label.removesuffix(OUTSIDE))
+    own = label in calibration.by_kind
+    return Width(
+        below_log=max(width.below_log, inside.below_log),
+        above_log=max(width.above_log, inside.above_log),
+        calibrated=own and width.calibrated,
+        groups=width.groups,
+        rows=width.rows,
+    )
+
+
+def _energy(model: EnergyModel, found: KindModel, X: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Joules, and which rows were corrected."""
+    prices = np.array([price.value for price in found.prices])
+    pooled = np.array([price.value for price in model.pooled.prices])
+    features = X[:, : len(prices)]
+    energy_j = features @ prices
+    # a layer whose every price is zero here still costs something: what all kinds pay for it,
+    # or at the very least the smallest energy that was measured
+    nothing = energy_j <= 0
+    energy_j[nothing] = np.maximum(features[nothing] @ pooled, model.lowest_j)
+    inside = np.zeros(len(X), dtype=bool)
+    if found.correction is not None:
+        factor, inside = found.correction.correction.log_factor(X)
+        energy_j = energy_j * np.exp(factor)
+    return energy_j, inside
+
+
+def _outside(found: KindModel, X: Floats, columns: Sequence[str]) -> NDArray[np.object_]:
+    low = np.array([*(price.feature_low for price in found.prices), *found.shape_low])
+    high = np.array([*(price.feature_high for price in found.prices), *found.shape_high])
+    slack = _TOLERANCE * np.maximum(np.abs(low), np.abs(high))
+    out = (low - slack > X) | (high + slack < X)
+    names = np.full(len(X), "", dtype=object)
+    for row in np.flatnonzero(out.any(axis=1)):
+        names[row] = ", ".join(columns[int(column)] for column in np.flatnonzero(out[row]))
+    return names
+
+
+def _columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"the table to predict for lacks {', '.join(map(repr, missing))}: the model was "
+            f"fitted to {', '.join(columns)}"
+        )
+    try:
+        X = frame[list(columns)].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a feature is not a number: {error}") from error
+    sound = np.isfinite(X) & (X >= 0)
+    if not sound.all():
+        row, column = np.argwhere(~sound)[0]
+        raise InputError(
+            f"feature {columns[column]!r} is {X[row, column]} in row {row}: features are finite "
+            "and not negative"
+        )
+    return np.asarray(X)
+
+
+def _kinds(model: EnergyModel, rows: int, kind: Sequence[str] | None) -> NDArray[np.str_]:
+    if kind is None:
+        only = model.kinds[0].kind if len(model.kinds) == 1 else ANY_KIND
+        return np.full(rows, only)
+    kinds = np.asarray(kind).astype(str)
+    if kinds.shape != (rows,):
+        raise InputError(f"{kinds.size} kinds for {rows} rows")
+    return kinds
