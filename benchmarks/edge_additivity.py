@@ -32,9 +32,9 @@ from edge_networks import (
     read_networks,
 )
 
-from costmodels.additivity import Additivity, fit_additivity
-from costmodels.estimators import RelativeNNLS
-from costmodels.scores import Metric, Scores
+from costmodels.estimators.relative import RelativeNNLS
+from costmodels.evaluation.additivity import Additivity, fit_additivity
+from costmodels.evaluation.scores import Metric, Scores
 
 TARGET = 0.10
 FEATURES = {

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from costmodels.estimators import RelativeNNLS
-from costmodels.transfer import DeviceFamilyWarning
-from costmodels.transfer_estimator import DeviceTransfer, own_scatter
+from costmodels.estimators.relative import RelativeNNLS
+from costmodels.transfer.core import DeviceFamilyWarning
+from costmodels.transfer.estimator import DeviceTransfer, own_scatter
 
 ROWS = 20
 CPUS = {"Broadwell": "broadwell-ep-*", "Raptor Lake": "raptorlake-*"}

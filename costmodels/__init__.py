@@ -12,32 +12,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from costmodels.cells import CellMean, cell_means
+    from costmodels.composition.links import Link
     from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
     from costmodels.costmodel import CostModel
     from costmodels.curves import Curve, fit_curve
-    from costmodels.estimators import RelativeNNLS
+    from costmodels.energymodel import EnergyModel
+    from costmodels.estimators.bykind import KindwiseNNLS
+    from costmodels.estimators.hybrid import HybridRegressor
+    from costmodels.estimators.line import PiecewiseLine
+    from costmodels.estimators.relative import RelativeNNLS
     from costmodels.fitting import fit_cost_model
     from costmodels.from_trace import costs_from_trace
-    from costmodels.line import PiecewiseLine
+    from costmodels.samples import Samples
     from costmodels.spread import Spread, marginal_spread
+    from costmodels.transfer.core import DeviceFamilyWarning
+    from costmodels.transfer.estimator import DeviceTransfer
+    from costmodels.transfer.model import fit_transfer, transfer_costs
 
 _HOMES = {
     "CellMean": "cells",
     "CostFile": "costfile",
     "CostModel": "costmodel",
     "Curve": "curves",
+    "DeviceFamilyWarning": "transfer.core",
+    "DeviceTransfer": "transfer.estimator",
+    "EnergyModel": "energymodel",
     "Estimate": "costfile",
+    "HybridRegressor": "estimators.hybrid",
+    "KindwiseNNLS": "estimators.bykind",
     "LayerCost": "costfile",
+    "Link": "composition.links",
     "OperationCost": "costfile",
     "Piece": "costfile",
-    "PiecewiseLine": "line",
-    "RelativeNNLS": "estimators",
+    "PiecewiseLine": "estimators.line",
+    "RelativeNNLS": "estimators.relative",
+    "Samples": "samples",
     "Spread": "spread",
     "cell_means": "cells",
     "costs_from_trace": "from_trace",
     "fit_cost_model": "fitting",
     "fit_curve": "curves",
+    "fit_transfer": "transfer.model",
     "marginal_spread": "spread",
+    "transfer_costs": "transfer.model",
 }
 
 __all__ = [
@@ -45,18 +62,27 @@ __all__ = [
     "CostFile",
     "CostModel",
     "Curve",
+    "DeviceFamilyWarning",
+    "DeviceTransfer",
+    "EnergyModel",
     "Estimate",
+    "HybridRegressor",
+    "KindwiseNNLS",
     "LayerCost",
+    "Link",
     "OperationCost",
     "Piece",
     "PiecewiseLine",
     "RelativeNNLS",
+    "Samples",
     "Spread",
     "cell_means",
     "costs_from_trace",
     "fit_cost_model",
     "fit_curve",
+    "fit_transfer",
     "marginal_spread",
+    "transfer_costs",
 ]
 
 

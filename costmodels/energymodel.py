@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from costmodels.conformal import Calibration, Width
-from costmodels.correction import Correction, LogColumns
 from costmodels.costfile import Origin
+from costmodels.estimators.correction import Correction, LogColumns
+from costmodels.evaluation.conformal import Calibration, Width
+from costmodels.evaluation.scores import Coverage, Scores
 from costmodels.records import Coefficient, Strict
 from costmodels.samples import ANY_KIND
-from costmodels.scores import Coverage, Scores
 from profiler.errors import FileFormatError
 from profiler.files import read_json, write_atomic
 from profiler.trace import describe
@@ -34,7 +34,7 @@ VERSION: Literal[1] = 1
 
 
 class TreeCorrection(Strict):
-    """A learned factor on the prices' prediction (`costmodels.correction`).
+    """A learned factor on the prices' prediction (`costmodels.estimators.correction`).
 
     Attributes:
         format: the trees are an ONNX model, base64; nothing in it is executed.
@@ -63,10 +63,10 @@ class TreeCorrection(Strict):
         """The factor, ready to use.
 
         Raises:
-            FileFormatError: the trees are not what `costmodels.trees.to_onnx` writes, or do not
-                fit the columns.
+            FileFormatError: the trees are not what `costmodels.estimators.trees.to_onnx` writes,
+                or do not fit the columns.
         """
-        from costmodels.trees import trees_from_onnx
+        from costmodels.estimators.trees import trees_from_onnx
 
         try:
             content = base64.b64decode(self.trees, validate=True)

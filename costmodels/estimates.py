@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from costmodels.conformal import Width
+from costmodels.evaluation.conformal import Width
 from costmodels.samples import ANY_KIND
 from profiler.errors import InputError
 

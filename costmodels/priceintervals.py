@@ -7,9 +7,9 @@ from math import inf, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.bykind import distinguishable, relative_scale
-from costmodels.folds import fold_numbers
-from costmodels.leastsquares import nonnegative_least_squares
+from costmodels.estimators.bykind import distinguishable, relative_scale
+from costmodels.estimators.folds import fold_numbers
+from costmodels.estimators.leastsquares import nonnegative_least_squares
 from profiler.statistics import t_quantile
 
 Floats = NDArray[np.float64]

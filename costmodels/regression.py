@@ -5,7 +5,7 @@
 by least squares on relative error over the cell means of all layers. A cell whose mean drowns
 in its own error counts for less: the weight is 1 / (E^2 + s^2) with s^2 the noise model of
 `costmodels.cells`. E is taken as fitted, not as the noisy mean, which would favour the cells that
-came out low (`costmodels.estimators.RelativeNNLS`).
+came out low (`costmodels.estimators.relative.RelativeNNLS`).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
 
 def fit_prices(X: Floats, y: Floats, noise: Floats) -> Floats:
     """Prices of at least zero by least squares on relative error, shape (p,)."""
-    from costmodels.estimators import RelativeNNLS
+    from costmodels.estimators.relative import RelativeNNLS
 
     kept = _distinguishable(X)
     prices = np.zeros(X.shape[1])

@@ -1,6 +1,7 @@
 """One line through measured means, or two where one does not fit: the numbers behind E(k).
 
-`costmodels.curves` asks for the cells of a trace, `costmodels.line` for any measurements.
+`costmodels.curves` asks for the cells of a trace, `costmodels.estimators.line` for any
+measurements.
 """
 
 from __future__ import annotations

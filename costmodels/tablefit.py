@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.correction import Correction
 from costmodels.energymodel import EnergyModel, KindModel, TreeCorrection
-from costmodels.hybrid import Gain, HybridRegressor
+from costmodels.estimators.correction import Correction
+from costmodels.estimators.hybrid import Gain, HybridRegressor
 from costmodels.priceintervals import price_intervals
 from costmodels.records import Coefficient
 from costmodels.samples import ANY_KIND, Samples
@@ -186,7 +186,7 @@ def _kind_model(
 
 
 def _stored(found: Correction, gain: Gain | None, samples: Samples) -> TreeCorrection:
-    from costmodels.trees import to_onnx
+    from costmodels.estimators.trees import to_onnx
 
     names = found.columns.names((*samples.features.columns, *samples.shape.columns))
     measured = gain or Gain(0.0, 0.0, 0.0, 0)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.conformal import Calibration, Width, coverage, groups_needed
 from costmodels.energymodel import GroupTest
 from costmodels.estimates import interval_labels
-from costmodels.folds import fold_numbers
-from costmodels.scores import score
+from costmodels.estimators.folds import fold_numbers
+from costmodels.evaluation.conformal import Calibration, Width, coverage, groups_needed
+from costmodels.evaluation.scores import score
 from costmodels.validation import log_residuals
 
 if TYPE_CHECKING:
-    from costmodels.hybrid import HybridRegressor
+    from costmodels.estimators.hybrid import HybridRegressor
     from costmodels.samples import Samples
     from costmodels.tablefit import Design
 

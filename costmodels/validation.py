@@ -1,8 +1,8 @@
 """How well prices hold on layers that were not measured: leave one layer signature out.
 
 Random splits leak, since models share layer shapes; so all cells of a signature are left out
-together, and every interval resamples signatures, not cells. `costmodels.conformal` has the
-prediction intervals, `costmodels.scores` the figures.
+together, and every interval resamples signatures, not cells. `costmodels.evaluation.conformal` has
+the prediction intervals, `costmodels.evaluation.scores` the figures.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from costmodels.conformal import UNKNOWN_FACTOR as UNKNOWN_FACTOR
-from costmodels.conformal import half_width as half_width
-from costmodels.conformal import left_out_hits
-from costmodels.figures import FIGURES, mean_of
-from costmodels.figures import log_residuals as log_residuals
-from costmodels.scores import Metric as Metric
-from costmodels.scores import bootstrap, group_index
+from costmodels.evaluation.conformal import UNKNOWN_FACTOR as UNKNOWN_FACTOR
+from costmodels.evaluation.conformal import half_width as half_width
+from costmodels.evaluation.conformal import left_out_hits
+from costmodels.evaluation.figures import FIGURES, mean_of
+from costmodels.evaluation.figures import log_residuals as log_residuals
+from costmodels.evaluation.scores import Metric as Metric
+from costmodels.evaluation.scores import bootstrap, group_index
 
 Floats = NDArray[np.float64]
 LEVEL, REPORTED_LEVEL = 0.95, 0.90

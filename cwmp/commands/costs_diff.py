@@ -11,7 +11,7 @@ from profiler.console import ExampleCommand, json_option, print_json, print_tabl
 from profiler.units import format_scaled
 
 if TYPE_CHECKING:
-    from costmodels.differences import Change, Differences, Ratio
+    from costmodels.composition.differences import Change, Differences, Ratio
 
 
 @click.command(cls=ExampleCommand, epilog="cwmp costs diff old.json new.json", no_args_is_help=True)
@@ -24,8 +24,8 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
     E is compared at one k, in the middle of what both measured; c is what a further entry (or
     byte, or example) costs there.
     """
+    from costmodels.composition.differences import diff as compare
     from costmodels.costfile import CostFile
-    from costmodels.differences import diff as compare
 
     found = compare(CostFile.load(a), CostFile.load(b))
     if as_json:

@@ -24,8 +24,8 @@ def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> 
 
     What two of them price must be the same in both.
     """
+    from costmodels.composition.merging import merge as merge_files
     from costmodels.costfile import CostFile
-    from costmodels.merging import merge as merge_files
     from cwmp.commands.cost_table import write_costs
     from profiler.files import refuse_existing
 
@@ -49,8 +49,8 @@ def mix(files: tuple[str, ...], output: Path, force: bool, as_json: bool) -> Non
     Each FILE is of the same model on another device; SHAREs are positive and are scaled to add
     up to one.
     """
+    from costmodels.composition.mixing import mix as mix_files
     from costmodels.costfile import CostFile
-    from costmodels.mixing import mix as mix_files
     from cwmp.commands.cost_table import write_costs
     from profiler.files import refuse_existing
 

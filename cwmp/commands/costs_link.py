@@ -19,7 +19,7 @@ from profiler.console import (
 from profiler.units import format_scaled, format_si, prefix, si_exponent
 
 if TYPE_CHECKING:
-    from costmodels.links import Bounds, Link
+    from costmodels.composition.links import Bounds, Link
 
 
 @click.command(
@@ -53,9 +53,9 @@ def link(
     as_json: bool,
 ) -> None:
     """Write the costs in FILE with sending priced by a link, in the place of what was measured."""
-    from costmodels.compose import with_link
+    from costmodels.composition.compose import with_link
+    from costmodels.composition.link_table import find_link
     from costmodels.costfile import CostFile
-    from costmodels.link_table import find_link
     from cwmp.commands.cost_table import write_costs
     from profiler.files import refuse_existing
 
@@ -74,7 +74,7 @@ def link(
 @json_option
 def links(as_json: bool) -> None:
     """List what a byte and a transfer cost over each link, and who says so."""
-    from costmodels.link_table import LINKS
+    from costmodels.composition.link_table import LINKS
 
     if as_json:
         print_json([_document(found) for found in LINKS.values()])

@@ -35,7 +35,7 @@ def validate(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None
     An error keeps a selector from spending by the file: exit code 2. A warning says what its
     joules are worth: exit code 0.
     """
-    from costmodels.checks import validate as check
+    from costmodels.composition.checks import validate as check
     from cwmp.commands.cost_table import echo
 
     found = {str(file): check(file) for file in files}

@@ -20,7 +20,7 @@ from profiler.console import (
 )
 
 if TYPE_CHECKING:
-    from costmodels.transfer_model import Transfer
+    from costmodels.transfer.model import Transfer
 
 
 @click.command(
@@ -40,8 +40,8 @@ def transfer(costmodel: Path, calibration: Path, output: Path, force: bool, as_j
     devices differ by more than scales.
     """
     from costmodels.costmodel import CostModel
-    from costmodels.transfer import DeviceFamilyWarning
-    from costmodels.transfer_model import fit_transfer
+    from costmodels.transfer.core import DeviceFamilyWarning
+    from costmodels.transfer.model import fit_transfer
     from profiler.files import refuse_existing
     from profiler.trace import Trace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from costmodels.additivity import COUNT, LAYERS, Additivity, fit_additivity
+from costmodels.evaluation.additivity import COUNT, LAYERS, Additivity, fit_additivity
 from profiler.errors import InputError
 
 

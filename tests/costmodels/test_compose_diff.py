@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins.cost_files import cost_file, estimate
 
-from costmodels.checks import suspicions, validate
-from costmodels.compose import with_link
+from costmodels.composition.checks import suspicions, validate
+from costmodels.composition.compose import with_link
+from costmodels.composition.differences import diff, ratio
+from costmodels.composition.link_table import LINKS
+from costmodels.composition.merging import merge
+from costmodels.composition.mixing import mix
 from costmodels.costfile import CostFile, Estimate
-from costmodels.differences import diff, ratio
-from costmodels.link_table import LINKS
-from costmodels.merging import merge
-from costmodels.mixing import mix
 from profiler.layers import LayerInfo
 
 PATH = Path(__file__).resolve().parents[1] / "golden" / "costs-v1.json"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins.cost_files import cost_file
 
-from costmodels.compose import update_and_transmission, with_link
+from costmodels.composition.compose import update_and_transmission, with_link
+from costmodels.composition.link_table import LINKS
 from costmodels.costfile import CostFile
-from costmodels.link_table import LINKS
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import InputError
 from profiler.layers import LayerInfo

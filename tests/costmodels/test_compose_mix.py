@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins.cost_files import cost_file, estimate
 
-from costmodels.bounds import weighted_sum
+from costmodels.composition.bounds import weighted_sum
+from costmodels.composition.merging import merge
+from costmodels.composition.mixing import mix
 from costmodels.costfile import CostFile, OperationCost, Piece
-from costmodels.merging import merge
-from costmodels.mixing import mix
 from profiler.errors import InputError, LayerMismatchError
 from profiler.layers import LayerInfo
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.conformal import (
+from costmodels.evaluation.conformal import (
     SMALLEST,
     Calibration,
     coverage,

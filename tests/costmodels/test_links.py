@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costmodels.link_table import LINKS, find_link
-from costmodels.links import Figure, Link, lora_airtime_s
+from costmodels.composition.link_table import LINKS, find_link
+from costmodels.composition.links import Figure, Link, lora_airtime_s
 from profiler.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from costmodels.pictures import draw_fit, fit_figure
-from costmodels.scores import coverage_of
+from costmodels.evaluation.pictures import draw_fit, fit_figure
+from costmodels.evaluation.scores import coverage_of
 from profiler.errors import InputError, MissingExtraError, OutputExistsError
 
 

@@ -10,7 +10,7 @@ from scipy.stats import chi2, f
 from test_curves import cell
 
 from costmodels.curves import fit_curve
-from costmodels.line import PiecewiseLine
+from costmodels.estimators.line import PiecewiseLine
 from costmodels.pieces import fit_knee
 from costmodels.stretches import Points, fit_stretches
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from costmodels import RelativeNNLS
-from costmodels.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import nonnegative_least_squares
 
 
 def test_passes_scikit_learns_conformance_suite() -> None:

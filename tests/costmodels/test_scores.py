@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, spearmanr
 
-from costmodels.figures import FIGURES, log_residuals
-from costmodels.scores import (
+from costmodels.evaluation.figures import FIGURES, log_residuals
+from costmodels.evaluation.scores import (
     bootstrap,
     clopper_pearson,
     coverage_of,

@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import binom, multivariate_normal
 
-from costmodels.transfer import Correction, Rows, correct, verdict
-from costmodels.transfer_grid import LogRows, posterior
+from costmodels.transfer.core import Correction, Rows, correct, verdict
+from costmodels.transfer.grid import LogRows, posterior
 from profiler.errors import InputError
 
 SPREAD = 0.08

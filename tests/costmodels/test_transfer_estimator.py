@@ -14,9 +14,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from costmodels.estimators import RelativeNNLS
-from costmodels.transfer import DeviceFamilyWarning
-from costmodels.transfer_estimator import DeviceTransfer, OwnScatter, own_scatter
+from costmodels.estimators.relative import RelativeNNLS
+from costmodels.transfer.core import DeviceFamilyWarning
+from costmodels.transfer.estimator import DeviceTransfer, OwnScatter, own_scatter
 from profiler.errors import InputError
 
 PRICES = np.array([2e-6, 5e-9, 1e-11])
@@ -76,7 +76,7 @@ def test_a_scatter_that_layers_share_has_few_degrees() -> None:
     assert 15 < found.degrees < 40
 
 
-@pytest.mark.filterwarnings("ignore::costmodels.transfer.DeviceFamilyWarning")
+@pytest.mark.filterwarnings("ignore::costmodels.transfer.core.DeviceFamilyWarning")
 def test_twenty_rows_do_what_two_hundred_do(first: tuple[RelativeNNLS, OwnScatter]) -> None:
     base, scatter = first
     error = []

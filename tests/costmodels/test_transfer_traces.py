@@ -15,8 +15,8 @@ from simulated_families import Device, calibration_of, layers_of, trace_of
 
 from costmodels import CostModel, fit_cost_model
 from costmodels.features import feature_matrix
-from costmodels.transfer import DeviceFamilyWarning
-from costmodels.transfer_model import Transfer, fit_transfer, transfer_costs
+from costmodels.transfer.core import DeviceFamilyWarning
+from costmodels.transfer.model import Transfer, fit_transfer, transfer_costs
 from cwmp.cli import cli
 from profiler.errors import InputError
 from profiler.trace import Trace

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from costmodels.trees import MOST_BYTES, Trees, to_onnx, trees_from_onnx
+from costmodels.estimators.trees import MOST_BYTES, Trees, to_onnx, trees_from_onnx
 from profiler.errors import FileFormatError, InputError
 
 NAMES = ["macs", "bytes", "calls"]
@@ -280,6 +280,7 @@ def test_damaged_bytes_are_trees_or_one_clear_error(content: bytes, data: st.Dat
 
 def test_onnx_is_imported_only_where_it_is_used() -> None:
     code = (
-        "import sys, costmodels.trees; sys.exit('onnx' in sys.modules or 'sklearn' in sys.modules)"
+        "import sys, costmodels.estimators.trees; "
+        "sys.exit('onnx' in sys.modules or 'sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

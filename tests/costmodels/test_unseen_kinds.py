@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from costmodels import CostFile, CostModel
-from costmodels.checks import suspicions
+from costmodels.composition.checks import suspicions
 from costmodels.prediction import UNSEEN_FACTOR
 from profiler.errors import InputError, LayerMismatchError
 from profiler.layers import LayerInfo

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from costmodels import CostFile
-from costmodels.link_table import LINKS
+from costmodels.composition.link_table import LINKS
 from cwmp.cli import cli
 from cwmp.commands.costs import COMMANDS
 from profiler.console import run

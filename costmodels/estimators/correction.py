@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.boosted import Trees
+from costmodels.estimators.boosted import Trees
 
 Floats = NDArray[np.float64]
 _SLACK = 1e-9

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from costmodels.links import Direction, Figure, Frame, Link, lora_airtime_s
+from costmodels.composition.links import Direction, Figure, Frame, Link, lora_airtime_s
 from profiler.errors import InputError
 
 _NANO, _MILLI = 1e-9, 1e-3

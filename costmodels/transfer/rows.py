@@ -1,4 +1,4 @@
-"""Calibration rows of `costmodels.transfer`: checked, and told from what drowns in noise."""
+"""Calibration rows of `costmodels.transfer.core`: checked, and told from what drowns in noise."""
 
 from __future__ import annotations
 

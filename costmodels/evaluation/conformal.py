@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from costmodels.scores import Coverage, coverage_of, group_index
+from costmodels.evaluation.scores import Coverage, coverage_of, group_index
 from profiler.errors import InputError
 from profiler.statistics import t_quantile
 

@@ -18,9 +18,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from costmodels.bykind import KindwiseNNLS, column_position, prices_of, relative_scale
-from costmodels.correction import Correction, LogColumns, fit_correction
-from costmodels.folds import fold_numbers
+from costmodels.estimators.bykind import KindwiseNNLS, column_position, prices_of, relative_scale
+from costmodels.estimators.correction import Correction, LogColumns, fit_correction
+from costmodels.estimators.folds import fold_numbers
 
 Floats = NDArray[np.float64]
 _FEWEST_GROUPS, _FEWEST_ROWS = 3, 60
@@ -52,9 +52,10 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         f(x) = x . b_kind   exp(r_kind(x))
 
-    b is `KindwiseNNLS`'s, and r boosted trees on the log residuals (`costmodels.correction`),
-    for a kind where leave-group-out says that they help, and only inside the box of that kind's
-    training columns; elsewhere r is 0, and the prices extrapolate alone.
+    b is `KindwiseNNLS`'s, and r boosted trees on the log residuals
+    (`costmodels.estimators.correction`), for a kind where leave-group-out says that they help, and
+    only inside the box of that kind's training columns; elsewhere r is 0, and the prices
+    extrapolate alone.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ Radios that send in frames of a fixed rate (BLE, LoRa) are on for a frame's time
 the load: ``E(b) = base * airtime * b / payload + a``, where ``a`` is half a frame, 0 to 1, for
 the last one that is not full.
 
-``costmodels.link_table.LINKS`` holds the links by name.
+``costmodels.composition.link_table.LINKS`` holds the links by name.
 """
 
 from __future__ import annotations

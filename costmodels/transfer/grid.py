@@ -1,4 +1,4 @@
-"""The grid of posteriors behind `costmodels.transfer`: scales at each (kappa, tau_d, tau_g).
+"""The grid of posteriors behind `costmodels.transfer.core`: scales at each (kappa, tau_d, tau_g).
 
 See there for the model and its symbols. Everything is batched over the n nodes of the grid.
 """

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.boosted import Floats, Indices
-from costmodels.boosted import Trees as Trees
+from costmodels.estimators.boosted import Floats, Indices
+from costmodels.estimators.boosted import Trees as Trees
 from profiler.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from costmodels.estimators import RelativeNNLS
-from costmodels.transfer import DeviceFamilyWarning, Rows, correct, verdict
+from costmodels.estimators.relative import RelativeNNLS
+from costmodels.transfer.core import DeviceFamilyWarning, Rows, correct, verdict
 from profiler.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ class DeviceTransfer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A model of device A corrected for device B from about 20 rows of B.
 
     Where A's model is a sum of prices, its parts are scaled one by one, shrunk to a common
-    scale (`costmodels.transfer`); else its prediction is scaled as a whole ::
+    scale (`costmodels.transfer.core`); else its prediction is scaled as a whole ::
 
         f_B(x) = sum_j  s_j b_j x_j,   s_j > 0
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from costmodels.leastsquares import nonnegative_least_squares
-from costmodels.scores import Labels, Scores, group_index, score
+from costmodels.estimators.leastsquares import nonnegative_least_squares
+from costmodels.evaluation.scores import Labels, Scores, group_index, score
 from profiler.errors import InputError
 
 Floats = NDArray[np.float64]

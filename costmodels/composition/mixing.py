@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 
-from costmodels.bounds import mean_pieces, weakest
+from costmodels.composition.bounds import mean_pieces, weakest
 from costmodels.costfile import CostFile, LayerCost, OperationCost
 from costmodels.sources import utc_now
 from profiler.errors import InputError, LayerMismatchError
@@ -15,8 +15,9 @@ def mix(files: Sequence[tuple[CostFile, float]]) -> CostFile:
     """The expected joules of a device drawn from a fleet: ``E(k) = sum_d w_d E_d(k)``.
 
     Break points of one device become break points of the mix, so E is exact. Limits are averaged
-    like values (`costmodels.bounds`): errors of two devices are most likely independent, and the
-    interval then too wide. It is the interval of the mean, not what one device may cost.
+    like values (`costmodels.composition.bounds`): errors of two devices are most likely
+    independent, and the interval then too wide. It is the interval of the mean, not what one
+    device may cost.
 
     Args:
         files: cost files of the same layers on other devices, each with its share of the fleet.
@@ -126,8 +127,8 @@ def _mix_operation(found: Sequence[tuple[float, OperationCost]], owner: str) -> 
     for cost in costs[1:]:
         if (cost.unit, cost.payer) != (first.unit, first.payer):
             raise InputError(
-                f"{first.operation} of {owner} is by the {first.unit}, paid by the {first.payer}, on "
-                f"one device, and by the {cost.unit}, paid by the {cost.payer}, on another"
+                f"{first.operation} of {owner} is by the {first.unit}, paid by the {first.payer}, "
+                f"on one device, and by the {cost.unit}, paid by the {cost.payer}, on another"
             )
     low, high = max(cost.k_min for cost in costs), min(cost.k_max for cost in costs)
     changes = {

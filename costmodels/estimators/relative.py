@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from costmodels.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import nonnegative_least_squares
 
 
 class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from costmodels.figures import FIGURES, Figure
+from costmodels.evaluation.figures import FIGURES, Figure
 from profiler.errors import InputError
 from profiler.statistics import t_quantile
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from costmodels.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import nonnegative_least_squares
 
 Floats = NDArray[np.float64]
 

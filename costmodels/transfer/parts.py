@@ -1,4 +1,4 @@
-"""The prices of `costmodels.transfer_model` side by side, and what a transfer assumes."""
+"""The prices of `costmodels.transfer.model` side by side, and what a transfer assumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from costmodels.costmodel import CostModel
 from costmodels.features import cell_features, group_of
 from costmodels.records import ANY_KIND, OperationModel
 from costmodels.sources import assumptions_of
-from costmodels.transfer import Correction, Rows
+from costmodels.transfer.core import Correction, Rows
 from costmodels.validation import UNKNOWN_FACTOR
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from costmodels.bounds import weakest, weighted_sum
+from costmodels.composition.bounds import weakest, weighted_sum
+from costmodels.composition.links import Bounds, Link
 from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
-from costmodels.links import Bounds, Link
 from costmodels.sources import utc_now
 from profiler.errors import InputError
 from profiler.units import format_si
@@ -39,7 +39,7 @@ def with_link(
 
     Args:
         costs: a cost file; an earlier link's ``send`` and sentences are replaced.
-        link: of `costmodels.link_table.LINKS`, or one of your own.
+        link: of `costmodels.composition.link_table.LINKS`, or one of your own.
         rate_bps: R of the payload; ``None`` takes the link's round, assumed one.
         receivers: how many get the message, one transfer each.
         include_base: count the base power; ``None`` counts it where it is the radio's own.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from costmodels.figures import log_residuals
-from costmodels.scores import Coverage
+from costmodels.evaluation.figures import log_residuals
+from costmodels.evaluation.scores import Coverage
 from profiler.errors import InputError, MissingExtraError
 from profiler.files import refuse_existing, write_atomic
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, hypot, inf, log, sqrt
 
-from costmodels.bounds import energy_at, piece_at
+from costmodels.composition.bounds import energy_at, piece_at
 from costmodels.costfile import CostFile, Estimate, OperationCost
 
 

@@ -1,7 +1,7 @@
 """`transfer_costs`: a cost model of device A corrected for device B by a short trace of B.
 
-All operations are corrected together (`costmodels.transfer`, a group an operation): one that the
-trace does not hold takes the scale that the others have in common, and the width of what
+All operations are corrected together (`costmodels.transfer.core`, a group an operation): one that
+the trace does not hold takes the scale that the others have in common, and the width of what
 operations differ by.
 """
 
@@ -23,8 +23,8 @@ from costmodels.costmodel import CostModel
 from costmodels.features import cell_features, group_of
 from costmodels.records import Coefficient, OperationModel, TraceSource
 from costmodels.sources import trace_hash, utc_now
-from costmodels.transfer import Correction, DeviceFamilyWarning, correct, verdict
-from costmodels.transfer_parts import Parts, transfer_sentences
+from costmodels.transfer.core import Correction, DeviceFamilyWarning, correct, verdict
+from costmodels.transfer.parts import Parts, transfer_sentences
 from costmodels.validation import Validation, validate
 from profiler.errors import InputError
 from profiler.statistics import detect

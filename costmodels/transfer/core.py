@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from costmodels.transfer_grid import (
+from costmodels.transfer.grid import (
     BETWEEN,
     DISTINCT,
     FURTHER,
@@ -39,8 +39,8 @@ from costmodels.transfer_grid import (
     posterior,
     reference_spread,
 )
-from costmodels.transfer_rows import LEAST_SPREAD_LOG, informative_rows
-from costmodels.transfer_rows import Rows as Rows
+from costmodels.transfer.rows import LEAST_SPREAD_LOG, informative_rows
+from costmodels.transfer.rows import Rows as Rows
 
 Floats = NDArray[np.float64]
 

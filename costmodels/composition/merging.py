@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from costmodels.bounds import weakest
+from costmodels.composition.bounds import weakest
 from costmodels.costfile import CostFile, LayerCost, OperationCost
 from costmodels.sources import utc_now
 from profiler.errors import InputError, LayerMismatchError

@@ -1,0 +1,1 @@
+"""Cost files put together: links, fleets, merges, differences and checks."""

@@ -1,0 +1,1 @@
+"""A model of one device, corrected for another by a few blocks."""
