@@ -195,6 +195,8 @@ class EnergyModel(Strict):
                 if len(model.correction.floors) != len(self.features) + len(self.shape):
                     raise ValueError(f"the correction of {model.kind!r} is of other columns")
                 _ = model.correction.correction
+        if [calibration.level for calibration in self.calibrations] != [0.90, 0.95]:
+            raise ValueError("the calibrations are of other levels than 90 and 95 %")
         names = [model.kind for model in self.kinds]
         if len(set(names)) < len(names) or ANY_KIND in names or self.pooled.kind != ANY_KIND:
             raise ValueError("each kind has one set of prices, and '*' is the pooled one")

@@ -65,7 +65,8 @@ def estimate(model: EnergyModel, frame: pd.DataFrame, kind: Sequence[str] | None
         energy_j[at], corrected[at] = _energy(model, found, X[at])
         priced_as[at] = found.kind
         outside[at] = _outside(found, X[at], columns)
-        known = found.kind != ANY_KIND or not model.kinds
+        # without kinds in the table all rows are of the one kind that was tested
+        known = found.kind != ANY_KIND or (name == ANY_KIND and not model.kinds)
         inside = outside == ""
         widths[at & inside] = _width(model, found.kind) if known else model.unseen
         widths[at & ~inside] = _width(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
@@ -115,11 +116,12 @@ def _energy(model: EnergyModel, found: KindModel, X: Floats) -> tuple[Floats, ND
     # or at the very least the smallest energy that was measured
     nothing = energy_j <= 0
     energy_j[nothing] = np.maximum(features[nothing] @ pooled, model.lowest_j)
-    inside = np.zeros(len(X), dtype=bool)
+    corrected = np.zeros(len(X), dtype=bool)
     if found.correction is not None:
         factor, inside = found.correction.correction.log_factor(X)
-        energy_j = energy_j * np.exp(factor)
-    return energy_j, inside
+        corrected = inside & ~nothing  # a factor is learned on what prices say, not on a stand-in
+        energy_j[corrected] *= np.exp(factor[corrected])
+    return energy_j, corrected
 
 
 def _outside(found: KindModel, X: Floats, columns: Sequence[str]) -> NDArray[np.object_]:

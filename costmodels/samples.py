@@ -97,6 +97,11 @@ class Samples:
             if len(column) != rows:
                 raise InputError(f"{name} has {len(column)} rows where the features have {rows}")
         _refuse_not_physical(self.features)
+        if len(names := set(self.kind.tolist())) > 1 and ANY_KIND in names:
+            raise InputError(
+                f"the kind {ANY_KIND!r} stands for all kinds, and {self.source} has others beside "
+                "it: name the kind of those rows"
+            )
         if self.shape.columns.size:
             if len(self.shape) != rows:
                 raise InputError(f"shape has {len(self.shape)} rows where the features have {rows}")

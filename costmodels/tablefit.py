@@ -116,7 +116,7 @@ def fit_samples(
     own = tuple(
         _kind_model(samples, design, name, fitted.base_.kind_coef_[number[code]], fitted, seed)
         for code, name in zip(kinds, design.kinds, strict=True)
-        if code in number
+        if code in number and name != ANY_KIND
     )
     return EnergyModel(
         created_utc=utc_now(),
@@ -160,7 +160,8 @@ def _kind_model(
         samples.kind[rows] if everywhere else None,
         seed,
     )
-    code = None if everywhere else float(design.kinds.index(kind))
+    # a table without kinds has one, and its correction stands beside the pooled prices
+    code = float(design.kinds.index(kind)) if kind in design.kinds else None
     found = fitted.corrections_.get(code) if code is not None else None
     gain = fitted.gains_.get(code) if code is not None else None
     return KindModel(
@@ -208,10 +209,12 @@ def _assumptions(
     samples: Samples, design: Design, own: Sequence[KindModel], tested: Tested
 ) -> list[str]:
     sentences = list(tested.assumptions)
-    without = [name for name in design.kinds if name not in {model.kind for model in own}]
+    priced = {ANY_KIND, *(model.kind for model in own)}
+    without = [name for name in design.kinds if name not in priced]
     if without:
         sentences.append(
-            f"too few rows for prices of their own, priced by the pooled fit: {', '.join(without)}"
+            "without prices of their own (too few rows, or no feature explains them), priced by the "
+            f"pooled fit: {', '.join(without)}"
         )
     if not samples.sha256:
         sentences.append("the rows were given in memory: no hash of a file identifies them")

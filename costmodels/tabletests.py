@@ -122,8 +122,9 @@ def _left_out(
         out = part == number
         model = design.estimator(correct, 3, seed)
         model.fit(design.X[~out], samples.energy_j[~out], groups=samples.group[~out])
-        predicted[out] = model.predict(design.X[out])
-        alone[out] = model.base_.predict(_for_base(design, out))
+        prices_alone = model.base_.predict(_for_base(design, out))
+        predicted[out] = _positive(model.predict(design.X[out]), model, samples, design, out)
+        alone[out] = _positive(prices_alone, model, samples, design, out)
         inside[out] = _inside(design, out)
     return _LeftOut(predicted, alone, inside, count)
 
@@ -134,6 +135,19 @@ def _for_base(design: Design, rows: NDArray[np.bool_]) -> Floats:
     kind = X[:, -1].copy()
     X[:, design.priced :] = 0.0
     return np.column_stack([X, kind])
+
+
+def _positive(
+    predicted: Floats,
+    model: HybridRegressor,
+    samples: Samples,
+    design: Design,
+    out: NDArray[np.bool_],
+) -> Floats:
+    """*predicted*, and where that is nothing what `costmodels.estimates` would say instead."""
+    features, lowest_j = design.X[out, : design.priced], float(samples.energy_j[~out].min())
+    pooled = features @ model.base_.coef_[: design.priced]
+    return np.where(predicted > 0, predicted, np.maximum(pooled, lowest_j))
 
 
 def _inside(design: Design, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -203,14 +217,15 @@ def _verdict(groups: int, name: str) -> str:
 def _unseen(samples: Samples, design: Design, pooled: Width) -> Width:
     """The reach of intervals for a kind that nobody measured: kinds are left out in turn."""
     codes = np.unique(design.X[:, -1])
-    if codes.size < 2:
-        return Calibration.fit([], [], level=LEVELS[1]).pooled
-    residual = np.empty(len(samples))
-    for code in codes:
-        out = design.X[:, -1] == code
-        model = design.estimator([], 3, 0).fit(design.X[~out], samples.energy_j[~out])
-        residual[out] = log_residuals(samples.energy_j[out], model.predict(design.X[out]))
-    own = Calibration.fit(residual, samples.kind, level=LEVELS[1]).pooled
+    own = Calibration.fit([], [], level=LEVELS[1]).pooled
+    if codes.size > 1:
+        residual = np.empty(len(samples))
+        for code in codes:
+            out = design.X[:, -1] == code
+            model = design.estimator([], 3, 0).fit(design.X[~out], samples.energy_j[~out])
+            guess = _positive(model.predict(design.X[out]), model, samples, design, out)
+            residual[out] = log_residuals(samples.energy_j[out], guess)
+        own = Calibration.fit(residual, samples.kind, level=LEVELS[1]).pooled
     return Width(
         below_log=max(own.below_log, pooled.below_log),
         above_log=max(own.above_log, pooled.above_log),

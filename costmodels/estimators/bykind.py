@@ -22,7 +22,8 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         sum_i  w_i (1 - x_i . b / max(|y_i|, floor))^2
 
     In the pooled fit every kind counts alike, however many rows it has. A kind never seen is
-    priced by the pooled fit, and so is one with fewer than *min_rows* rows: never by zero.
+    priced by the pooled fit, and so is one with fewer than *min_rows* rows, or whose own prices
+    would all be zero.
 
     Parameters
     ----------
@@ -100,11 +101,12 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             found = [(code, (kind == code) & counted) for code in np.unique(kind[counted])]
             for _, rows in found:
                 share[rows] = 1.0 / weight[rows].sum()
-            own = [
+            fits = [
                 (code, prices_of(design[rows], y[rows], relative[rows]))
                 for code, rows in found
                 if int(rows.sum()) >= max(self.min_rows, 3 * _varying(design[rows]))
             ]
+            own = [(code, prices) for code, prices in fits if prices.any()]
             if own:
                 self.kinds_ = np.array([code for code, _ in own])
                 self.kind_coef_ = np.array([prices for _, prices in own])
