@@ -77,6 +77,17 @@ def fit_samples(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EnergyModel:
+    """The model of `fit_and_test`."""
+    return fit_and_test(samples, estimator=estimator, seed=seed, progress=progress)[0]
+
+
+def fit_and_test(
+    samples: Samples,
+    *,
+    estimator: Estimator = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[EnergyModel, Tested]:
     """Fit an energy model, and test it by leaving out the groups of each grouping.
 
     Non-negative prices on relative error for each kind, with a pooled fit for kinds that nobody
@@ -88,6 +99,9 @@ def fit_samples(
         estimator: see above.
         seed: of resamples, parts and rows drawn.
         progress: called with a sentence before each part that takes time.
+
+    Returns:
+        The model, and the left-out predictions behind its tests.
 
     Raises:
         InputError: no feature explains any energy, or an unknown *estimator*.
@@ -118,7 +132,7 @@ def fit_samples(
         for code, name in zip(kinds, design.kinds, strict=True)
         if code in number and name != ANY_KIND
     )
-    return EnergyModel(
+    model = EnergyModel(
         created_utc=utc_now(),
         device=samples.device,
         meter=samples.meter,
@@ -140,6 +154,7 @@ def fit_samples(
         assumptions=(*samples.assumptions, *_assumptions(samples, design, own, tested)),
         software=software_versions(),
     )
+    return model, tested
 
 
 def _kind_model(
@@ -213,8 +228,8 @@ def _assumptions(
     without = [name for name in design.kinds if name not in priced]
     if without:
         sentences.append(
-            "without prices of their own (too few rows, or no feature explains them), priced by the "
-            f"pooled fit: {', '.join(without)}"
+            "without prices of their own (too few rows, or no feature explains them), priced by "
+            f"the pooled fit: {', '.join(without)}"
         )
     if not samples.sha256:
         sentences.append("the rows were given in memory: no hash of a file identifies them")
