@@ -68,8 +68,8 @@ def estimate(model: EnergyModel, frame: pd.DataFrame, kind: Sequence[str] | None
         # without kinds in the table all rows are of the one kind that was tested
         known = found.kind != ANY_KIND or (name == ANY_KIND and not model.kinds)
         inside = outside == ""
-        widths[at & inside] = _width(model, found.kind) if known else model.unseen
-        widths[at & ~inside] = _width(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
+        widths[at & inside] = width_of(model, found.kind) if known else model.unseen
+        widths[at & ~inside] = width_of(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
     log_f = np.log(energy_j)
     below = np.array([width.below_log for width in widths])
     above = np.array([width.above_log for width in widths])
@@ -89,8 +89,11 @@ def interval_labels(kinds: NDArray[np.str_], inside: NDArray[np.bool_]) -> NDArr
     return np.where(inside, kinds, np.char.add(kinds.astype(str), OUTSIDE))
 
 
-def _width(model: EnergyModel, label: str) -> Width:
-    """At 95 %; outside the range never narrower than inside."""
+def width_of(model: EnergyModel, label: str) -> Width:
+    """The reach of intervals at 95 % for a label of `interval_labels`.
+
+    Outside the range of training it is never narrower than inside.
+    """
     calibration = model.calibrations[1]
     width = calibration.width(label)
     if not label.endswith(OUTSIDE):

@@ -1,10 +1,13 @@
-"""Traces to a cost model: a pooled regression an operation, and by kind where that helps."""
+"""Traces to a cost model: a pooled regression an operation, and by kind where that helps.
+
+A frame of somebody's energies goes to `costmodels.framefit`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +34,91 @@ from costmodels.sources import assumptions_of, trace_hash, utc_now
 from profiler.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from costmodels.energymodel import EnergyModel
+    from costmodels.tablefit import Estimator
     from profiler.trace import Trace
 
 _REVISION = "revision"
 """A commit beside the versions in ``software``: it has no major version to compare."""
 
 
-def fit_cost_model(traces: Trace | Sequence[Trace], *, seed: int = 0) -> CostModel:
-    """Fit pooled prices to the cell means of one or several traces of one device.
+@overload
+def fit_cost_model(data: Trace | Sequence[Trace], *, seed: int = 0) -> CostModel: ...
 
-    For each operation, least squares on relative error with non-negative prices over physical
-    features (`costmodels.features`), their 95 % intervals by resampling, and
+
+@overload
+def fit_cost_model(
+    data: pd.DataFrame,
+    *,
+    energy: str | Mapping[str, Any],
+    groups: str | Sequence[str] | Mapping[str, Any] | None = None,
+    kind: str | Mapping[str, Any] | None = None,
+    features: Sequence[str] | Mapping[str, str | Mapping[str, Any]] | None = None,
+    shape: Mapping[str, str | int] | None = None,
+    device: str | None = None,
+    unit: str = "J",
+    estimator: Estimator = "auto",
+    seed: int = 0,
+) -> EnergyModel: ...
+
+
+def fit_cost_model(
+    data: Trace | Sequence[Trace] | pd.DataFrame, *, seed: int = 0, **columns: Any
+) -> CostModel | EnergyModel:
+    """Fit prices to traces of one device, or to a frame of energies that anybody measured.
+
+    Of traces: for each operation, least squares on relative error with non-negative prices over
+    physical features (`costmodels.features`), their 95 % intervals by resampling, and
     leave-one-signature-out cross-validation. Layer kinds that are clearly better off with prices
     of their own have them beside the pooled ones (`costmodels.kindprices`).
 
+    Of a frame: prices by kind with a pooled fallback, a learned factor where leave-group-out
+    shows that it helps, and tests by each grouping (`costmodels.tablefit.fit_samples`). A file
+    is read by `costmodels.tables.read_samples`.
+
     Args:
-        traces: of the same device, meter, governor, implementations and software major
+        data: traces of the same device, meter, governor, implementations and software major
             versions; cells of different traces are not averaged together. Revisions of this
-            project may differ; then the model's assumptions name them.
+            project may differ; then the model's assumptions name them. Or a frame, one row a
+            measurement.
         seed: of the resamples.
+        energy: the column of the energies, or ``[energy]`` of a table spec
+            (`costmodels.tables.spec`) as a dict, with its own units.
+        groups: columns that are left out together when testing, the main one first; or
+            ``[groupings]`` of a spec. By default bins of size.
+        kind: the column of the layer kinds, or the kind of every row; by default none are told
+            apart.
+        features: columns that have a price, with its unit (``{"macs": "J/MAC"}``) or without; or
+            ``[features]`` of a spec. By default, without *shape*, every other column of numbers.
+        shape: ``[shape]`` of a spec: fields of the layer, such as ``in_channels``, and their
+            columns.
+        device: the column of the devices, or the name of the one device.
+        unit: of the column *energy*.
+        estimator: ``auto``, ``nnls`` or ``hybrid``.
 
     Raises:
         InputError: no trace, the same trace twice, runs that may not be merged, or an operation
-            at or below zero everywhere.
+            at or below zero everywhere; a column that the frame does not have, or no row that
+            can be used.
     """
+    import pandas as pd
+
+    if isinstance(data, pd.DataFrame):
+        from costmodels.framefit import fit_frame
+
+        if "energy" not in columns:
+            raise InputError("say which column of the table holds the energies: energy='energy_j'")
+        return fit_frame(data, seed=seed, **columns)
+    if columns:
+        raise InputError(
+            f"{', '.join(columns)}: columns are named for a pandas frame, not for traces"
+        )
+    return _fit_traces(data, seed)
+
+
+def _fit_traces(traces: Trace | Sequence[Trace], seed: int) -> CostModel:
     sessions = _sequence(traces)
     hashes = [trace_hash(trace) for trace in sessions]
     if len(set(hashes)) < len(hashes):

@@ -32,7 +32,7 @@ _MOST_KINDS = 7
 _MOST_FEATURES = 6
 _MOST_POINTS = 20_000
 _REST = "others"
-_FORMATS = (".png", ".svg")
+FORMATS = (".png", ".svg")
 
 
 def draw_fit(
@@ -56,7 +56,7 @@ def draw_fit(
         OutputExistsError: *path* exists and *force* is false.
         MissingExtraError: matplotlib is not installed.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path} ends in {path.suffix!r}: pictures are .png or .svg")
     refuse_existing(path, force=force)
     figure = fit_figure(

@@ -75,7 +75,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         raise InputError(f"{source} has more than one column called {twice[0]!r}; rename one")
     frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
     ledger = Ledger(raw.lines, raw.findings)
-    device, kind = _devices(frame, spec, ledger), _kinds(frame, spec, ledger)
+    device, kind = _devices(frame, spec, ledger), kinds_of(frame, spec, ledger)
     failed = _leave_out(raw.frame, frame, unfit, spec, ledger)
     duration_s = seconds(frame, spec.energy, ledger)
     recorded_j = energy_j = raw_energy(frame, spec.energy, duration_s, ledger)
@@ -182,7 +182,8 @@ def _wrap_j(spec: TableSpec) -> float | None:
     return energy.wrap_size / energy.wrap_windows * JOULES[energy.unit or "J"]
 
 
-def _kinds(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> NDArray[np.str_]:
+def kinds_of(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> NDArray[np.str_]:
+    """The kind of every row, ``*`` where none is told apart; rows without one are dropped."""
     if isinstance(spec.kind, KindColumn):
         return _told(frame, spec.kind.column, "kind.column", ledger)
     return np.full(len(frame), spec.kind or ANY_KIND)

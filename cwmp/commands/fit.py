@@ -1,4 +1,4 @@
-"""``cwmp fit``: traces to a cost model, with its prices and its cross-validation printed."""
+"""``cwmp fit``: traces, or a table of energies, to a model with its prices and tests printed."""
 
 from __future__ import annotations
 
@@ -21,36 +21,76 @@ from profiler.console import (
 if TYPE_CHECKING:
     from costmodels.costmodel import CostModel
     from costmodels.records import Coefficient
+    from costmodels.tablefit import Estimator
     from costmodels.validation import Metric, Validation
 
+_FILE = click.Path(path_type=Path)
+_TABLES = (".csv", ".tsv", ".txt", ".dat", ".jsonl", ".ndjson")
 _NOTE = (
     "calibration needs 9 left-out groups for 90 % and 19 for 95 %; "
     "with fewer, log-normal residuals are assumed"
 )
 
 
-@click.command(
-    cls=ExampleCommand,
-    epilog="cwmp fit out/trace.parquet -o out/costmodel.json",
-    no_args_is_help=True,
+_EPILOG = """
+cwmp fit out/trace.parquet -o out/costmodel.json
+cwmp fit conv.csv --columns conv.toml -o model.json --picture fit.png
+"""
+_ESTIMATORS = ("auto", "nnls", "hybrid")
+
+
+@click.command(cls=ExampleCommand, epilog=_EPILOG, no_args_is_help=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=_FILE)
+@output_option("The model to write.")
+@click.option("--columns", type=_FILE, help="SOURCE is a table, and this TOML file its columns.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of a table's fit: a .png or .svg to draw.",
 )
-@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output_option("The cost model to write.")
+@click.option(
+    "--estimator",
+    type=click.Choice(_ESTIMATORS),
+    help="Of a table: prices alone (nnls), with a learned factor (hybrid), or where a test says "
+    "that it helps (auto).  [default: auto]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resampled intervals.")
 @force_option
 @json_option
-def fit(traces: tuple[Path, ...], output: Path, seed: int, force: bool, as_json: bool) -> None:
-    """Fit a cost model to one or more TRACES of one device.
+def fit(
+    sources: tuple[Path, ...],
+    output: Path,
+    columns: Path | None,
+    picture: Path | None,
+    estimator: Estimator | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Fit a cost model to one or more traces of one device, or to a table of energies.
 
-    Non-negative prices on relative error for each operation, tested by leaving out one layer
-    signature after the other.
+    Non-negative prices on relative error, tested by leaving out groups: of traces, one layer
+    signature after the other; of a table, what --columns names.
     """
     from costmodels.fitting import fit_cost_model
+    from profiler.errors import InputError
     from profiler.files import refuse_existing
     from profiler.trace import Trace
 
     refuse_existing(output, force=force)
-    model = fit_cost_model([Trace.load(path) for path in traces], seed=seed)
+    if columns is not None:
+        from cwmp.commands.fit_table import fit_table
+
+        if len(sources) > 1:
+            raise InputError("one table at a time: join the tables, with a column that tells whose")
+        asked = estimator or "auto"
+        fit_table(sources[0], columns, output, picture, asked, seed, force=force, as_json=as_json)
+        return
+    if picture is not None or estimator is not None:
+        raise InputError("--picture and --estimator go with a table: give --columns SPEC.toml")
+    for path in sources:
+        _refuse_table(path)
+    model = fit_cost_model([Trace.load(path) for path in sources], seed=seed)
     model.save(output, force=force)
     if as_json:
         print_json(model.model_dump(mode="json"))
@@ -59,10 +99,25 @@ def fit(traces: tuple[Path, ...], output: Path, seed: int, force: bool, as_json:
         say(f"wrote {output}")
 
 
+def _refuse_table(path: Path) -> None:
+    """Say what to do where *path* holds separated values that are no trace."""
+    from profiler.errors import FileFormatError
+
+    if path.suffix.lower() not in _TABLES or not path.is_file():
+        return
+    with path.open("rb") as stream:
+        if stream.read(2) == b"# ":
+            return
+    raise FileFormatError(
+        f"{path} is not a trace; if it is a table of measured energies, say what its columns "
+        "mean: --columns SPEC.toml (docs/fit-your-own-data.md)"
+    )
+
+
 def print_model(model: CostModel) -> None:
     """Print prices with intervals, then the cross-validation report."""
     rows = [
-        [found.name if number == 0 else "", price.feature, _price(price), _range(price)]
+        [found.name if number == 0 else "", price.feature, price_text(price), price_range(price)]
         for found in model.operations
         for number, price in enumerate(found.coefficients)
     ]
@@ -111,7 +166,8 @@ def _worth(group: str, report: Validation) -> str:
     return f"{text}; 90 % ones held {cover.value:.0%} [{cover.low:.0%}, {cover.high:.0%}]"
 
 
-def _price(price: Coefficient) -> str:
+def price_text(price: Coefficient) -> str:
+    """The price with its interval, in a unit with a prefix that fits."""
     from profiler.units import common_exponent, format_scaled, prefix
 
     exponent = common_exponent([price.value or price.high])
@@ -121,7 +177,8 @@ def _price(price: Coefficient) -> str:
     return f"{value} [{low}, {high}] {prefix(exponent)}{price.unit}"
 
 
-def _range(price: Coefficient) -> str:
+def price_range(price: Coefficient) -> str:
+    """The range of the price's feature in training."""
     low, high = f"{price.feature_low:.3g}", f"{price.feature_high:.3g}"
     return low if low == high else f"{low} to {high}"
 
@@ -129,11 +186,12 @@ def _range(price: Coefficient) -> str:
 def _figure(metric: Metric, scale: float = 1.0) -> str:
     if metric.value is None:
         return "n/a"
-    text = _short(metric.value * scale, 3)
+    text = short(metric.value * scale, 3)
     if metric.low is None or metric.high is None:
         return text
-    return f"{text}\n[{_short(metric.low * scale, 2)}, {_short(metric.high * scale, 2)}]"
+    return f"{text}\n[{short(metric.low * scale, 2)}, {short(metric.high * scale, 2)}]"
 
 
-def _short(value: float, digits: int) -> str:
+def short(value: float, digits: int) -> str:
+    """*value* to so many digits, and whole where it has more before the point."""
     return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"

@@ -1,0 +1,93 @@
+"""A table without energies -> what an energy model asks of a layer before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from costmodels.samples import Finding
+from costmodels.tables.building import kinds_of
+from costmodels.tables.cells import column, numbers, split_lists
+from costmodels.tables.explained import explain
+from costmodels.tables.ledger import Ledger
+from costmodels.tables.reading import read_table
+from costmodels.tables.spec import TableSpec
+from profiler.errors import InputError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Layers that an energy model is asked about; ``model.predict(asked.frame, asked.kind)``.
+
+    Attributes:
+        frame: every feature and every shape column, finite and at least zero, shape (m, ...).
+        kind: of each row, shape (m,).
+        lines: the line of the file that each row was on; of a frame, the row's number + 2.
+        findings: which rows could not be asked about, and why.
+    """
+
+    frame: pd.DataFrame
+    kind: NDArray[np.str_]
+    lines: NDArray[np.int64]
+    findings: tuple[Finding, ...]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
+    """The features of each row of a table whose energies nobody measured.
+
+    The spec is the one that the model was fitted with, or another that gives the same features.
+    What it says about energies, groups, devices and unwanted rows is not looked at: every row is
+    asked about, and those without a usable shape are left out and counted.
+
+    Args:
+        table: a file as `costmodels.tables.read_samples` reads it, or a frame.
+        spec: what the columns mean.
+
+    Raises:
+        InputFileError: the file cannot be read.
+        FileFormatError: it is not a table of the format that the spec names.
+        InputError: a column that the table does not have, a kind without a formula, or no row
+            that can be asked about.
+    """
+    found: tuple[Finding, ...] = ()
+    if isinstance(table, pd.DataFrame):
+        cells = table.reset_index(drop=True)
+        lines, source = np.arange(2, len(cells) + 2), "the table"
+    else:
+        raw = read_table(Path(table), spec.file)
+        cells, lines, found, source = raw.frame, raw.lines, raw.findings, Path(table).name
+    if not len(cells):
+        raise InputError(f"{source} has no rows")
+    frame, unfit = split_lists(cells, spec.file.lists, spec.file.list_separator)
+    ledger = Ledger(lines, found)
+    kind = kinds_of(frame, spec, ledger)
+    for name, mask in unfit.items():
+        ledger.drop(mask, f"rows whose list in {name!r} has not {len(spec.file.lists[name])} items")
+    features, _ = explain(frame, kind, spec, ledger)
+    shape = {
+        field: (
+            np.nan_to_num(numbers(column(frame, cell, f"shape.{field}"), ledger))
+            if isinstance(cell, str)
+            else np.full(len(frame), float(cell))
+        )
+        for field, cell in spec.shape.items()
+        if field not in features.columns
+    }
+    alive = ledger.alive
+    if not alive.any():
+        why = "; ".join(map(str, ledger.findings))
+        raise InputError(f"{source}: none of {len(frame)} rows can be predicted; {why}")
+    asked = pd.concat([features, pd.DataFrame(shape, index=features.index)], axis=1)
+    return Asked(
+        frame=asked[alive].reset_index(drop=True),
+        kind=kind[alive],
+        lines=lines[alive],
+        findings=ledger.findings,
+    )
