@@ -43,7 +43,7 @@ class TreeCorrection(Strict):
         floors: what stands for log 0, one for each feature and shape column.
         low, high: the box of the training columns; outside it the factor is 1.
         without, corrected, error, groups: what it did for groups that were left out: mean
-            \\|log residual\\| of the prices alone and corrected, standard error of the difference.
+            \\|f / y - 1\\| of the prices alone and corrected, standard error of the difference.
     """
 
     format: Literal["onnx"] = "onnx"

@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
 from costmodels.estimators.bykind import KindwiseNNLS, column_position, prices_of, relative_scale
 from costmodels.estimators.correction import Correction, LogColumns, fit_correction
 from costmodels.estimators.folds import fold_numbers
+from profiler.statistics import t_quantile
 
 Floats = NDArray[np.float64]
 _FEWEST_GROUPS, _FEWEST_ROWS = 3, 60
@@ -31,7 +32,7 @@ class Gain:
     """What a correction does for groups that it was not fitted to.
 
     Attributes:
-        without, corrected: mean over the groups of their mean \\|log y - log f\\|.
+        without, corrected: mean over the groups of their mean \\|f / y - 1\\|.
         error: standard error of the difference over the groups.
         groups: how many.
     """
@@ -43,8 +44,9 @@ class Gain:
 
     @property
     def helps(self) -> bool:
-        """Better by more than a standard error."""
-        return self.corrected - self.without + self.error < 0
+        """Better by more than chance: one-sided t over the groups at 5 %."""
+        allowed = t_quantile(0.95, self.groups - 1) * self.error
+        return self.corrected - self.without + allowed < 0
 
 
 class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -98,11 +100,11 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    r helps where the mean over the left-out groups of \\|log y - log f\\| falls by more than its
-    standard error over the groups. Without *groups*, or with fewer than three of them or 60 rows
-    of a kind, nothing can be shown and r is 0. r never falls with a priced feature at equal
-    ratios of the priced features and equal unpriced ones, so that a layer that grows as a whole
-    does not get cheaper.
+    r helps where the mean over the left-out groups of \\|f / y - 1\\|, the error that the prices
+    minimise the square of, falls by more than chance: paired over groups, one-sided t at 5 %.
+    Without *groups*, or with fewer than three of them or 60 rows of a kind, nothing can be shown
+    and r is 0. r never falls with a priced feature at equal ratios of the priced features and
+    equal unpriced ones, so that a layer that grows as a whole does not get cheaper.
 
     Examples
     --------
@@ -232,11 +234,11 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             self.corrections_[code] = self._boost(X, y, weight)[1]
 
     def _change(self, X: Floats, y: Floats, weight: Floats, out: NDArray[np.bool_]) -> Floats:
-        """\\|log residuals\\| of the rows *out*, without and with the correction, (2, rows)."""
+        """\\|f / y - 1\\| of the rows *out*, without and with the correction, (2, rows)."""
         prices, correction = self._boost(X[~out], y[~out], weight[~out])
-        residual = _log_ratio(y[out], self._split(X[out])[0] @ prices)
+        alone = self._split(X[out])[0] @ prices
         factor, _ = correction.log_factor(X[out][:, self._kept()])
-        return np.abs(np.stack([residual, residual - factor]))
+        return np.abs(np.stack([alone, alone * np.exp(factor)]) / y[out] - 1)
 
     def _boost(self, X: Floats, y: Floats, weight: Floats) -> tuple[Floats, Correction]:
         """The prices of these rows alone, and the correction on them."""
@@ -299,7 +301,7 @@ def _log_ratio(y: Floats, predicted: Floats) -> Floats:
 
 
 def _gain(sizes: Floats, labels: Any) -> Gain:
-    """From residuals without and with the correction, shape (2, m), to the mean over groups."""
+    """From errors without and with the correction, shape (2, m), to their mean over groups."""
     _, number = np.unique(labels, return_inverse=True)
     count = np.bincount(number)
     without, corrected = (np.bincount(number, weights=row) / count for row in sizes)
