@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from costmodels.costfile import Origin
@@ -206,7 +207,9 @@ class EnergyModel(Strict):
         """The prices of *kind*: its own, or the pooled ones."""
         return next((model for model in self.kinds if model.kind == kind), self.pooled)
 
-    def predict(self, frame: pd.DataFrame, kind: Sequence[str] | None = None) -> Estimates:
+    def predict(
+        self, frame: pd.DataFrame, kind: Sequence[str] | NDArray[np.str_] | None = None
+    ) -> Estimates:
         """Joules of a call, with 95 % intervals and what lies outside the training range.
 
         Args:

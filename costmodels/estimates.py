@@ -49,11 +49,18 @@ class Estimates:
         return pd.DataFrame(dict(vars(self)))
 
 
-def estimate(model: EnergyModel, frame: pd.DataFrame, kind: Sequence[str] | None) -> Estimates:
+def estimate(
+    model: EnergyModel, frame: pd.DataFrame, kind: Sequence[str] | NDArray[np.str_] | None
+) -> Estimates:
     """The work of `EnergyModel.predict`."""
     columns = (*model.features, *model.shape)
-    X = _columns(frame, columns)
     kinds = _kinds(model, len(frame), kind)
+    if model.kinds and not set(kinds.tolist()) & {own.kind for own in model.kinds}:
+        # kinds that nobody measured may have other shape columns: theirs are 0, as in a table of
+        # several kinds, and named as outside
+        absent = [name for name in model.shape if name not in frame.columns]
+        frame = frame.assign(**dict.fromkeys(absent, 0.0))
+    X = _columns(frame, columns)
     rows = len(X)
     energy_j, log_f = np.zeros(rows), np.zeros(rows)
     priced_as, outside = np.full(rows, ANY_KIND, dtype=object), np.full(rows, "", dtype=object)
@@ -159,7 +166,9 @@ def _columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
     return np.asarray(X)
 
 
-def _kinds(model: EnergyModel, rows: int, kind: Sequence[str] | None) -> NDArray[np.str_]:
+def _kinds(
+    model: EnergyModel, rows: int, kind: Sequence[str] | NDArray[np.str_] | None
+) -> NDArray[np.str_]:
     if kind is None:
         only = model.kinds[0].kind if len(model.kinds) == 1 else ANY_KIND
         return np.full(rows, only)

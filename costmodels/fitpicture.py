@@ -69,6 +69,6 @@ def draw_tested(path: Path, samples: Samples, tested: Tested, *, force: bool = F
         coverage=report.coverage_90,
         title=f"{samples.source}\npredicted without each row's {report.grouping}, "
         + ("" if widths and calibration.pooled.calibrated else "uncalibrated ")
-        + f"{calibration.level:.0%} intervals",
+        + f"{100 * calibration.level:g} % intervals",
         force=force,
     )

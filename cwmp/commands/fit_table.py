@@ -165,10 +165,9 @@ def _corrections(model: EnergyModel) -> list[str]:
             lines.append(f"{kind.kind}: a learned factor as asked for; not tested if it helps")
         else:
             lines.append(
-                f"{kind.kind}: a learned factor takes the typical factor of error of left-out "
-                f"groups from {exp(found.without):.3g} to {exp(found.corrected):.3g} (log "
-                f"difference {found.corrected - found.without:.2g}, standard error "
-                f"{found.error:.1g}, {found.groups} groups)"
+                f"{kind.kind}: a learned factor takes the mean error of left-out groups from "
+                f"{100 * found.without:.3g} % to {100 * found.corrected:.3g} % (standard error of "
+                f"the difference {100 * found.error:.2g} points, {found.groups} groups)"
             )
     return lines
 
