@@ -2,9 +2,9 @@
 
     python benchmarks/cost_models_scale.py PART [--rows 1000000]
 
-PART is ``fit`` (a table of four kinds and 60 models, in memory), ``csv`` (writing and reading the
-same as a file) or ``predict`` (a ResNet-50's layers priced by a cost model read from its file). Each
-prints one line of JSON. Everything runs on two cores.
+PART is ``fit`` (a table of four kinds and 60 models, in memory), ``csv`` (reading the same from a
+file) or ``predict`` (a ResNet-50's layers priced by a cost model read from its file). Each prints
+one line of JSON. Everything runs on two cores.
 """
 
 from __future__ import annotations
@@ -141,9 +141,10 @@ def csv(rows: int) -> dict[str, Any]:
 
 def predict() -> dict[str, Any]:
     """Seconds of pricing 25 million parameters, the first time and the best of ten."""
+    from cost_models_traces import simulate_model_trace
+
     import costmodels
     import costmodels.prediction
-    from cost_models_traces import simulate_model_trace
 
     model = costmodels.fit_cost_model(simulate_model_trace(0))
     layers = resnet50()
@@ -202,7 +203,7 @@ def measure(part: str, rows: int = 1_000_000) -> dict[str, Any]:
         RuntimeError: it failed; the message is its last line.
     """
     command = [sys.executable, __file__, part, "--rows", str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise RuntimeError(f"{part}: {last[0]}")

@@ -124,8 +124,24 @@ def show(name: str, found: dict[str, float]) -> None:
     )
 
 
-def families(seeds: int) -> None:
+def heading(seeds: int) -> None:
+    """The lines above the table."""
+    print(f"mean absolute percentage error on B's other rows, {ROWS} rows of B, {seeds} seeds")
+    print(
+        f"{'':44s}{'as it is':>9s}{'one scale':>11s}{'B alone':>12s}{'corrected':>11s}"
+        f"{'median':>8s}"
+        f"{'90% in':>8s}{'factor':>8s}{'warned':>8s}{'ms':>7s}"
+    )
+
+
+def families(seeds: int) -> dict[str, dict[str, float]]:
     """Simulated devices: one family with its own scales of a and c; then other families."""
+    figures: dict[str, dict[str, float]] = {}
+
+    def shown(name: str, found: dict[str, float]) -> None:
+        figures[name] = found
+        show(name, found)
+
     for layer_sd, noise in ((0.05, 0.02), (0.05, 0.05), (0.05, 0.15)):
         first = simulated(10_000, 300, PRICES, layer_sd, noise)
 
@@ -136,7 +152,7 @@ def families(seeds: int) -> None:
             known = simulated(20_000 + seed, ROWS, prices, sd, noise)
             return known, simulated(30_000 + seed, 300, prices, sd, 0.0), 0.0
 
-        show(f"one family, {noise:.0%} noise (target: under 10)", compare(first, relative, seeds))
+        shown(f"one family, {noise:.0%} noise (target: under 10)", compare(first, relative, seeds))
     first = simulated(10_000, 300, PRICES, 0.05, 0.05)
 
     def scattered(seed: int) -> tuple[Table, Table, float]:
@@ -153,12 +169,14 @@ def families(seeds: int) -> None:
         )
         return known, new, 0.0
 
-    show("another family: each layer its own c", compare(first, scattered, seeds))
-    show("another family: a cache cliff", compare(first, cliff, seeds))
+    shown("another family: each layer its own c", compare(first, scattered, seeds))
+    shown("another family: a cache cliff", compare(first, cliff, seeds))
+    return figures
 
 
-def real(folder: Path, seeds: int) -> None:
+def real(folder: Path, seeds: int) -> dict[str, dict[str, float]]:
     """Both directions between the two CPUs, and each CPU to itself, halves apart."""
+    figures: dict[str, dict[str, float]] = {}
     for layer in ("conv", "linear"):
         for way in ("for", "back"):
             tables = {cpu: measured(folder, cpu, layer, way) for cpu in CPUS}
@@ -181,7 +199,10 @@ def real(folder: Path, seeds: int) -> None:
                         0.02,
                     )
 
-                show(f"{layer} {way}ward: {a} -> {b}", compare(first, draw, seeds))  # type: ignore[arg-type]
+                name = f"{layer} {way}ward: {a} -> {b}"
+                figures[name] = compare(first, draw, seeds)  # type: ignore[arg-type]
+                show(name, figures[name])
+    return figures
 
 
 def main() -> None:
@@ -191,14 +212,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100, help="draws of 20 rows a line")
     given = parser.parse_args()
     warnings.simplefilter("ignore", DeviceFamilyWarning)
-    print(
-        f"mean absolute percentage error on B's other rows, {ROWS} rows of B, {given.seeds} seeds"
-    )
-    print(
-        f"{'':44s}{'as it is':>9s}{'one scale':>11s}{'B alone':>12s}{'corrected':>11s}"
-        f"{'median':>8s}"
-        f"{'90% in':>8s}{'factor':>8s}{'warned':>8s}{'ms':>7s}"
-    )
+    heading(given.seeds)
     families(given.seeds)
     if given.data is None or not any(given.data.glob(f"**/out/{CPUS['Broadwell']}/conv.csv")):
         print("two real CPUs: skipped, --data names no folder that holds them")
