@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from costmodels.costfile import Origin
 from costmodels.estimators.correction import Correction, LogColumns
+from costmodels.evaluation.additivity import Additivity
 from costmodels.evaluation.conformal import Calibration, Width
 from costmodels.evaluation.scores import Coverage, Scores
 from costmodels.records import Coefficient, Strict
@@ -146,11 +147,14 @@ class EnergyModel(Strict):
         seed: of resamples and parts.
         features, units: the priced columns and the units of their prices.
         shape: further columns, which corrections look at.
+        ranges: of columns that are not fitted to, least and greatest value in training; rows
+            asked about may leave them out.
         rows, groups: what it was fitted to; groups of the first grouping.
         pooled, kinds: the prices.
         tests: by each grouping; the first calibrates.
         calibrations: half-widths of intervals at 90 and 95 %, by kind, inside and outside the
             range of training.
+        additivity: sums of left-out layers against whole models, where the table holds some.
         unseen: the half-width at 95 % for a kind that was never seen: by leaving out kinds.
         lowest_j: the smallest energy in the table: what stands where prices say nothing at all.
         findings, assumptions: what was dropped, repaired and assumed, one sentence each.
@@ -170,12 +174,14 @@ class EnergyModel(Strict):
     features: Annotated[tuple[str, ...], Field(min_length=1)]
     units: tuple[str, ...]
     shape: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     rows: Annotated[int, Field(ge=1)]
     groups: Annotated[int, Field(ge=1)]
     pooled: KindModel
     kinds: tuple[KindModel, ...] = ()
     tests: Annotated[tuple[GroupTest, ...], Field(min_length=1)]
     calibrations: Annotated[tuple[Calibration, ...], Field(min_length=2, max_length=2)]
+    additivity: Additivity | None = None
     unseen: Width
     lowest_j: Annotated[float, Field(gt=0)]
     findings: tuple[str, ...] = ()

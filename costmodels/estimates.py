@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,7 @@ def estimate(
         frame = frame.assign(**dict.fromkeys(absent, 0.0))
     X = _columns(frame, columns)
     rows = len(X)
+    besides = _beyond(frame, model.ranges)
     energy_j, log_f = np.zeros(rows), np.zeros(rows)
     priced_as, outside = np.full(rows, ANY_KIND, dtype=object), np.full(rows, "", dtype=object)
     corrected = np.zeros(rows, dtype=bool)
@@ -69,9 +70,9 @@ def estimate(
     for name in np.unique(kinds):
         at = kinds == name
         found = model.find(str(name))
-        energy_j[at], corrected[at] = _energy(model, found, X[at])
+        energy_j[at], corrected[at] = _energy(model, found, X[at], besides[at] == "")
         priced_as[at] = found.kind
-        outside[at] = _outside(found, X[at], columns)
+        outside[at] = _joined(_outside(found, X[at], columns), besides[at])
         # without kinds in the table all rows are of the one kind that was tested
         known = found.kind != ANY_KIND or (name == ANY_KIND and not model.kinds)
         inside = outside == ""
@@ -116,8 +117,10 @@ def width_of(model: EnergyModel, label: str) -> Width:
     )
 
 
-def _energy(model: EnergyModel, found: KindModel, X: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Joules, and which rows were corrected."""
+def _energy(
+    model: EnergyModel, found: KindModel, X: Floats, usual: NDArray[np.bool_]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Joules, and which rows were corrected, if *usual* in the columns that are not fitted to."""
     prices = np.array([price.value for price in found.prices])
     pooled = np.array([price.value for price in model.pooled.prices])
     features = X[:, : len(prices)]
@@ -129,20 +132,41 @@ def _energy(model: EnergyModel, found: KindModel, X: Floats) -> tuple[Floats, ND
     corrected = np.zeros(len(X), dtype=bool)
     if found.correction is not None:
         factor, inside = found.correction.correction.log_factor(X)
-        corrected = inside & ~nothing  # a factor is learned on what prices say, not on a stand-in
+        corrected = (
+            inside & usual & ~nothing
+        )  # a factor is learned on what prices say, not on a stand-in
         energy_j[corrected] *= np.exp(factor[corrected])
     return energy_j, corrected
 
 
 def _outside(found: KindModel, X: Floats, columns: Sequence[str]) -> NDArray[np.object_]:
+    """The columns in which each row leaves the range of its kind, joined by commas."""
     low = np.array([*(price.feature_low for price in found.prices), *found.shape_low])
     high = np.array([*(price.feature_high for price in found.prices), *found.shape_high])
+    return _named(X, low, high, columns)
+
+
+def _beyond(frame: pd.DataFrame, ranges: Mapping[str, tuple[float, float]]) -> NDArray[np.object_]:
+    """The same for the columns of *ranges* that *frame* has."""
+    present = [name for name in ranges if name in frame.columns]
+    limits = np.array([ranges[name] for name in present]).reshape(-1, 2)
+    return _named(_columns(frame, present), limits[:, 0], limits[:, 1], present)
+
+
+def _named(X: Floats, low: Floats, high: Floats, columns: Sequence[str]) -> NDArray[np.object_]:
     slack = _TOLERANCE * np.maximum(np.abs(low), np.abs(high))
     out = (low - slack > X) | (high + slack < X)
     names = np.full(len(X), "", dtype=object)
     for row in np.flatnonzero(out.any(axis=1)):
         names[row] = ", ".join(columns[int(column)] for column in np.flatnonzero(out[row]))
     return names
+
+
+def _joined(first: NDArray[np.object_], second: NDArray[np.object_]) -> NDArray[np.object_]:
+    both = [", ".join(filter(None, pair)) for pair in zip(first, second, strict=True)]
+    joined = np.empty(len(both), dtype=object)
+    joined[:] = both
+    return joined
 
 
 def _columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:

@@ -44,6 +44,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Wholes:
+    """Whole models that were measured beside their layers.
+
+    Attributes:
+        name: of each whole model, shape (n,).
+        energy_j: joules of one call of it, positive, shape (n,).
+        part_of: the whole that each row of the samples is a layer of, shape (m,).
+    """
+
+    name: Labels
+    energy_j: Floats
+    part_of: Labels
+
+
+@dataclass(frozen=True)
 class Samples:
     """Measurements ready to fit; checked when made.
 
@@ -62,6 +77,9 @@ class Samples:
         assumptions: one sentence each.
         shape: further columns that are known before running and have no price, such as the
             channels and the stride of a convolution; finite and at least zero, shape (m, q).
+        wholes: whole models that the sums of their layers are held against.
+        ranges: least and greatest value of what is known before running but is not fitted to,
+            because it is the same in all rows or tells the groups apart.
 
     Raises:
         InputError: no rows, shapes that do not fit together, NaN, negative features, or an
@@ -80,6 +98,8 @@ class Samples:
     sha256: str = ""
     assumptions: tuple[str, ...] = ()
     shape: pd.DataFrame = field(default_factory=pd.DataFrame)
+    wholes: Wholes | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.features)
@@ -113,6 +133,7 @@ class Samples:
                 "the row or repair it"
             )
         object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
+        object.__setattr__(self, "ranges", MappingProxyType(dict(self.ranges)))
         object.__setattr__(self, "groupings", MappingProxyType(dict(self.groupings)))
 
     @property

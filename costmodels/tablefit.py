@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from costmodels.energymodel import EnergyModel, KindModel, TreeCorrection
 from costmodels.estimators.correction import Correction
 from costmodels.estimators.hybrid import Gain, HybridRegressor
+from costmodels.evaluation.additivity import LEAST_GROUPS, Additivity, fit_additivity
 from costmodels.priceintervals import price_intervals
 from costmodels.records import Coefficient
 from costmodels.samples import ANY_KIND, Samples
@@ -142,12 +143,14 @@ def fit_and_test(
         features=tuple(samples.features.columns),
         units=tuple(samples.units.values()),
         shape=tuple(samples.shape.columns),
+        ranges=dict(samples.ranges),
         rows=len(samples),
         groups=len(np.unique(samples.group)),
         pooled=_kind_model(samples, design, ANY_KIND, fitted.base_.coef_, fitted, seed),
         kinds=own,
         tests=tested.tests,
         calibrations=tested.calibrations,
+        additivity=_additivity(samples, tested, seed),
         unseen=tested.unseen,
         lowest_j=float(samples.energy_j.min()),
         findings=tuple(map(str, samples.findings)),
@@ -155,6 +158,18 @@ def fit_and_test(
         software=software_versions(),
     )
     return model, tested
+
+
+def _additivity(samples: Samples, tested: Tested, seed: int) -> Additivity | None:
+    """Left-out predictions of the layers, added up, against the whole models; three are needed."""
+    wholes = samples.wholes
+    if wholes is None or len(wholes.name) < LEAST_GROUPS or np.isnan(tested.predicted_j).any():
+        return None
+    place = {name: at for at, name in enumerate(wholes.name.tolist())}
+    at = np.array([place.get(name, -1) for name in wholes.part_of.tolist()])
+    sums = np.bincount(at[at >= 0], tested.predicted_j[at >= 0], len(wholes.name))
+    counts = np.bincount(at[at >= 0], minlength=len(wholes.name))
+    return fit_additivity(sums, counts, wholes.energy_j, groups=wholes.name, seed=seed)
 
 
 def _kind_model(

@@ -31,7 +31,7 @@ Indices = NDArray[np.intp]
 LAYERS, COUNT = "layers", "count"
 _RESAMPLES = 500
 _MOST_EXTRAS = 4
-_LEAST_GROUPS = 3
+LEAST_GROUPS = 3
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -126,9 +126,9 @@ def fit_additivity(
     if not (np.isfinite(y).all() and (y > 0).all() and (columns[LAYERS] > 0).all()):
         raise InputError("wholes and sums of layers need joules above zero")
     names, index = group_index(groups)
-    if len(names) < _LEAST_GROUPS:
+    if len(names) < LEAST_GROUPS:
         raise InputError(
-            f"additivity needs wholes of {_LEAST_GROUPS} groups, got {len(names)}: one is left "
+            f"additivity needs wholes of {LEAST_GROUPS} groups, got {len(names)}: one is left "
             "out, another chooses the terms"
         )
     candidates = _candidates(list(columns))

@@ -20,12 +20,19 @@ from costmodels.tables.energy import (
     repaired,
     seconds,
 )
-from costmodels.tables.explained import explain, shape_columns, varying
+from costmodels.tables.explained import (
+    explain,
+    ranges_besides,
+    shape_columns,
+    shape_fields,
+    varying,
+)
 from costmodels.tables.groups import grouping_labels
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.reading import RawTable, read_table
 from costmodels.tables.spec import DeviceColumn, KindColumn, TableSpec
 from costmodels.tables.suspicion import refuse_cumulative, suspect_units
+from costmodels.tables.wholes import set_aside, wholes_of
 from profiler.errors import InputError
 
 _DEVICES_NAMED = 5
@@ -75,6 +82,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         raise InputError(f"{source} has more than one column called {twice[0]!r}; rename one")
     frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
     ledger = Ledger(raw.lines, raw.findings)
+    aside = set_aside(frame, spec, ledger)
     device, kind = _devices(frame, spec, ledger), kinds_of(frame, spec, ledger)
     failed = _leave_out(raw.frame, frame, unfit, spec, ledger)
     duration_s = seconds(frame, spec.energy, ledger)
@@ -94,14 +102,16 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
             "the energies?"
         )
 
+    wholes = wholes_of(frame, energy_j, aside, spec, ledger)
     alive = ledger.alive
-    shape = shape_columns(frame, spec, ledger)
+    fields = shape_fields(frame, spec, ledger)[alive].reset_index(drop=True)
+    shape = shape_columns(fields, spec)
     features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
     if spec.energy.cumulative is None:
         _refuse_totals(recorded_j[alive], duration_s, alive, device, features, spec)
     refuse = spec.rows.mixed_units == "refuse"
     suspect_units(energy_j[alive], features, kind, device, ledger, refuse=refuse)
-    features = varying(features, ledger)
+    explained, features = features, varying(features, ledger)
     groupings, assumptions = grouping_labels(frame[alive], features, kind, device, spec, ledger)
     return Samples(
         features=features,
@@ -116,6 +126,8 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
         sha256=raw.sha256,
         assumptions=assumptions,
         shape=shape,
+        wholes=wholes,
+        ranges=ranges_besides((explained, fields), (features, shape)),
     )
 
 
@@ -169,7 +181,8 @@ def _leave_out(
     for name, mask in unfit.items():
         expected = len(spec.file.lists[name])
         ledger.drop(mask, f"rows whose list in {name!r} has not {expected} items")
-    if spec.rows.duplicates == "drop":
+    default = "keep" if spec.whole else "drop"  # a model may hold the same layer twice
+    if (spec.rows.duplicates or default) == "drop":
         repeats = hashable(cells).duplicated().to_numpy(dtype=bool)
         ledger.drop(repeats, "rows that repeat an earlier one exactly")
     return failed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -64,21 +66,49 @@ def varying(features: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
     return features[kept]
 
 
-def shape_columns(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> pd.DataFrame:
-    """The shape's columns themselves, 0 where a kind has no such field, without constant ones.
+def shape_fields(frame: pd.DataFrame, spec: TableSpec, ledger: Ledger) -> pd.DataFrame:
+    """The shape's fields of every row, 0 where a kind has no such field."""
+    parts = {
+        field: (
+            np.nan_to_num(numbers(column(frame, cell, f"shape.{field}"), ledger))
+            if isinstance(cell, str)
+            else np.full(len(frame), float(cell))
+        )
+        for field, cell in spec.shape.items()
+    }
+    return pd.DataFrame(parts, index=pd.RangeIndex(len(frame)))
+
+
+def shape_columns(fields: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """The fields that a correction may look at: those that differ between rows.
 
     Those that the main grouping is made of are left out: no group that was left out lies inside
     their range, so that nothing learned from them could be tested.
     """
     main = next(iter(spec.groupings.values()), None)
     grouped = {main} if isinstance(main, str) else set(main) if isinstance(main, list) else set()
-    parts = {
-        field: np.nan_to_num(numbers(column(frame, name, f"shape.{field}"), ledger))[ledger.alive]
-        for field, name in spec.shape.items()
-        if isinstance(name, str) and name not in grouped
+    kept = [
+        field
+        for field in fields.columns
+        if spec.shape[field] not in grouped and np.ptp(fields[field].to_numpy()) > 0
+    ]
+    return fields[kept]
+
+
+def ranges_besides(
+    columns: Sequence[pd.DataFrame], fitted: Sequence[pd.DataFrame]
+) -> dict[str, tuple[float, float]]:
+    """Least and greatest value of the *columns* that are not among the *fitted* ones.
+
+    A model fitted to calls of one batch size, say, is not to be asked about another in silence.
+    """
+    known = {CALLS, *(name for frame in fitted for name in frame.columns)}
+    return {
+        str(name): (float(values.min()), float(values.max()))
+        for frame in columns
+        for name, values in frame.items()
+        if name not in known
     }
-    kept = {field: values for field, values in parts.items() if np.ptp(values) > 0}
-    return pd.DataFrame(kept, index=pd.RangeIndex(int(ledger.alive.sum())))
 
 
 def _shaped(

@@ -39,6 +39,10 @@ class Ledger:
         """Say which rows that are in are odd yet kept, unless there are none."""
         self._note(mask, what, "kept")
 
+    def remark(self, count: int, what: str, action: str) -> None:
+        """Say something that is not of single rows."""
+        self._found.append(Finding(what, count, action))
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was noticed so far: rows left out and oddities in order, then repairs."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from costmodels.samples import Finding
 from costmodels.tables.building import kinds_of
-from costmodels.tables.cells import column, numbers, split_lists
-from costmodels.tables.explained import explain
+from costmodels.tables.cells import split_lists
+from costmodels.tables.explained import explain, shape_fields
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.reading import read_table
 from costmodels.tables.spec import TableSpec
@@ -71,20 +71,13 @@ def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
     for name, mask in unfit.items():
         ledger.drop(mask, f"rows whose list in {name!r} has not {len(spec.file.lists[name])} items")
     features, _ = explain(frame, kind, spec, ledger)
-    shape = {
-        field: (
-            np.nan_to_num(numbers(column(frame, cell, f"shape.{field}"), ledger))
-            if isinstance(cell, str)
-            else np.full(len(frame), float(cell))
-        )
-        for field, cell in spec.shape.items()
-        if field not in features.columns
-    }
+    fields = shape_fields(frame, spec, ledger)
+    fields = fields.drop(columns=[name for name in fields.columns if name in features.columns])
     alive = ledger.alive
     if not alive.any():
         why = "; ".join(map(str, ledger.findings))
         raise InputError(f"{source}: none of {len(frame)} rows can be predicted; {why}")
-    asked = pd.concat([features, pd.DataFrame(shape, index=features.index)], axis=1)
+    asked = pd.concat([features, fields], axis=1)
     return Asked(
         frame=asked[alive].reset_index(drop=True),
         kind=kind[alive],

@@ -40,10 +40,14 @@
     kernel = "k_size"                   # a column, or a list of them
     size = { feature = "macs", bins = 6 }                   # quantile bins
 
+    [whole]                             # optional: some rows measured a whole model;
+    rows = ["layer == total"]           # these, which are not fitted to
+    of = "network"                      # the column that says which layers make it up
+
     [rows]                              # all optional
     drop = ["batch > 512"]              # not wanted: == != < <= > >= and a number or a word
     failed = ["status == error"]        # the measurement failed
-    duplicates = "drop"                 # or "keep"
+    duplicates = "drop"                 # or "keep", which it is by default with [whole]
     mixed_units = "refuse"              # or "keep": the energies of a kind do differ that much
 """
 
@@ -188,8 +192,15 @@ class Rows(_Strict):
 
     drop: list[Name] = Field(default_factory=list)
     failed: list[Name] = Field(default_factory=list)
-    duplicates: Literal["drop", "keep"] = "drop"
+    duplicates: Literal["drop", "keep"] | None = None
     mixed_units: Literal["refuse", "keep"] = "refuse"
+
+
+class Whole(_Strict):
+    """Which rows measured whole models, and of which each row is a layer; see the module."""
+
+    rows: list[Name] = Field(min_length=1)
+    of: Name
 
 
 class TableSpec(_Strict):
@@ -212,6 +223,7 @@ class TableSpec(_Strict):
     features: dict[str, Feature] = Field(default_factory=dict)
     groupings: dict[str, Name | list[Name] | SizeBins] = Field(default_factory=dict)
     rows: Rows = Field(default_factory=Rows)
+    whole: Whole | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
