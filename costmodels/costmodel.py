@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from costmodels.costfile import CostFile, Origin
 from costmodels.features import FEATURES_VERSION
 from costmodels.records import ANY_KIND, Hash, OperationModel, Strict, TraceSource
+from costmodels.tracetests import TraceTest
+from costmodels.wholesteps import WholeStep
 from profiler.errors import FileFormatError
 from profiler.files import read_json, write_atomic
 from profiler.layers import LayerInfo
@@ -34,6 +36,9 @@ class CostModel(Strict):
         origin: of the traces; what is predicted from them is ``modelled``.
         seed: of the resamples behind the intervals.
         data_hash: SHA-256 over the traces' own hashes, in their order.
+        tests: by operation, what its pooled prices are worth where models, kinds or sizes are
+            left out.
+        whole_steps: training steps of whole models against the sums of their modules.
         operations: a pooled regression an operation, and after it those of single layer kinds.
     """
 
@@ -50,6 +55,8 @@ class CostModel(Strict):
     data_hash: Hash
     software: dict[str, str]
     assumptions: tuple[str, ...] = ()
+    tests: dict[str, tuple[TraceTest, ...]] = Field(default_factory=dict)
+    whole_steps: tuple[WholeStep, ...] = ()
     operations: Annotated[tuple[OperationModel, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

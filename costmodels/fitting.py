@@ -31,6 +31,8 @@ from costmodels.regression import (
     price_intervals,
 )
 from costmodels.sources import assumptions_of, trace_hash, utc_now
+from costmodels.tracetests import trace_tests
+from costmodels.wholesteps import WholeStep, whole_steps
 from profiler.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,13 +127,19 @@ def _fit_traces(traces: Trace | Sequence[Trace], seed: int) -> CostModel:
         raise InputError("the same trace is given twice; each counts once")
     _refuse_mixed(sessions)
     groups: dict[Group, list[CellMean]] = {}
+    models: dict[Group, list[str]] = {}
+    steps: list[WholeStep] = []
     unpriced = 0
     for trace in sessions:
-        for cell in cell_means(trace):
+        cells = cell_means(trace)
+        steps.extend(whole_steps(trace.metadata.model, cells))
+        for cell in cells:
             if cell.operation == "train" and cell.macs is None:
                 unpriced += 1
                 continue
-            groups.setdefault(group_of(cell.operation, cell.pattern), []).append(cell)
+            group = group_of(cell.operation, cell.pattern)
+            groups.setdefault(group, []).append(cell)
+            models.setdefault(group, []).append(trace.metadata.model)
     first = sessions[0].metadata
     sentences = [sentence for trace in sessions for sentence in assumptions_of(trace)]
     revisions = dict.fromkeys(trace.metadata.software.get(_REVISION) for trace in sessions)
@@ -142,6 +150,7 @@ def _fit_traces(traces: Trace | Sequence[Trace], seed: int) -> CostModel:
         sentences.append(
             f"{unpriced} training cells of modules without known multiply-accumulates are left out"
         )
+    pooled = {group: fit_regression(group, groups[group]) for group in FEATURES if group in groups}
     return CostModel(
         created_utc=utc_now(),
         device=first.device,
@@ -161,23 +170,23 @@ def _fit_traces(traces: Trace | Sequence[Trace], seed: int) -> CostModel:
         data_hash=hashlib.sha256("".join(hashes).encode()).hexdigest(),
         software=first.software,
         assumptions=tuple(dict.fromkeys(sentences)),
+        tests={group: trace_tests(model, models[group], seed) for group, model in pooled.items()},
+        whole_steps=tuple(steps),
         operations=tuple(
             model
-            for group in FEATURES
-            if group in groups
-            for model in _operation_models(group, groups[group], first.implementations, seed)
+            for regression in pooled.values()
+            for model in _operation_models(regression, first.implementations, seed)
         ),
     )
 
 
 def _operation_models(
-    group: Group, cells: Sequence[CellMean], implementations: dict[str, str], seed: int
+    pooled: Regression, implementations: dict[str, str], seed: int
 ) -> list[OperationModel]:
     """The pooled prices, and those of the kinds that are better off with their own."""
-    pooled = fit_regression(group, cells)
-    code = implementations.get(group.partition(".")[0], "not recorded")
+    code = implementations.get(pooled.group.partition(".")[0], "not recorded")
     models = [_operation_model(pooled, code, seed)]
-    if group in ON_LAYERS:
+    if pooled.group in ON_LAYERS:
         models += [
             _operation_model(own.regression, code, seed, kind=own.kind, predicted=own.predicted)
             for own in own_prices(pooled)

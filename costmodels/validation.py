@@ -19,14 +19,14 @@ from costmodels.evaluation.conformal import half_width as half_width
 from costmodels.evaluation.conformal import left_out_hits
 from costmodels.evaluation.figures import FIGURES, mean_of
 from costmodels.evaluation.figures import log_residuals as log_residuals
+from costmodels.evaluation.scores import Coverage, bootstrap, coverage_of, group_index
 from costmodels.evaluation.scores import Metric as Metric
-from costmodels.evaluation.scores import bootstrap, group_index
 
 Floats = NDArray[np.float64]
 LEVEL, REPORTED_LEVEL = 0.95, 0.90
 
 
-_FIGURES = ("mape", "median_ape", "r2_log", "spearman")
+_FIGURES = ("mape", "median_ape", "r2", "r2_log", "spearman", "bias")
 
 
 class Validation(BaseModel):
@@ -37,10 +37,12 @@ class Validation(BaseModel):
         undetected: cells below their detection limit, left out of the figures, since a
             percentage of nothing says nothing.
         mape, median_ape: absolute percentage errors, as shares of 1.
-        r2_log: 1 - SS_res / SS_tot of log energies.
+        r2, r2_log: 1 - SS_res / SS_tot of energies, and of log energies.
         spearman: rank correlation.
+        bias: sum of predictions / sum of measurements - 1.
         coverage_90: share of cells inside 90 % intervals calibrated on the other groups;
             ``None`` when those are too few.
+        coverage: the same with its Korn-Graubard interval and the worst group.
         half_width_log: half-width of the 95 % interval of a prediction on the log scale.
         calibrated: whether conformal calibration reached 95 %.
         verdict: one sentence on what the intervals are worth.
@@ -58,6 +60,9 @@ class Validation(BaseModel):
     half_width_log: Annotated[float, Field(gt=0)]
     calibrated: bool
     verdict: str
+    r2: Metric | None = None
+    bias: Metric | None = None
+    coverage: Coverage | None = None
 
 
 def leave_one_group_out(
@@ -107,9 +112,11 @@ def validate(
     names, index = group_index(labels)
     half, calibrated = half_width([residual[index == g] for g in range(len(names))], LEVEL)
     figures = {name: FIGURES[name](truth, guess, index) for name in _FIGURES}
+    coverage = None
     inside = left_out_hits(residual, index, REPORTED_LEVEL)
     if inside is not None:
         figures["coverage_90"] = mean_of(inside.astype(np.float64), index)
+        coverage = coverage_of(inside, labels, REPORTED_LEVEL)
     metrics = bootstrap(figures, index, seed)
     metrics.setdefault("coverage_90", Metric(value=None))
     return Validation(
@@ -119,6 +126,7 @@ def validate(
         half_width_log=half,
         calibrated=calibrated,
         verdict=_verdict(len(names), calibrated),
+        coverage=coverage,
         **metrics,
     )
 
