@@ -63,14 +63,15 @@ def estimate(
     X = _columns(frame, columns)
     rows = len(X)
     besides = _beyond(frame, model.ranges)
-    energy_j, log_f = np.zeros(rows), np.zeros(rows)
+    energy_j = np.zeros(rows)
     priced_as, outside = np.full(rows, ANY_KIND, dtype=object), np.full(rows, "", dtype=object)
     corrected = np.zeros(rows, dtype=bool)
     widths = np.empty(rows, dtype=object)
     for name in np.unique(kinds):
         at = kinds == name
         found = model.find(str(name))
-        energy_j[at], corrected[at] = _energy(model, found, X[at], besides[at] == "")
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the row
+            energy_j[at], corrected[at] = _energy(model, found, X[at], besides[at] == "")
         priced_as[at] = found.kind
         outside[at] = _joined(_outside(found, X[at], columns), besides[at])
         # without kinds in the table all rows are of the one kind that was tested
@@ -78,13 +79,17 @@ def estimate(
         inside = outside == ""
         widths[at & inside] = width_of(model, found.kind) if known else model.unseen
         widths[at & ~inside] = width_of(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
-    log_f = np.log(energy_j)
     below = np.array([width.below_log for width in widths])
     above = np.array([width.above_log for width in widths])
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        log_f = np.log(energy_j)
+        low_j = np.minimum(np.exp(log_f - below), energy_j)
+        high_j = np.maximum(np.exp(log_f + above), energy_j)
+    _refuse_beyond_numbers(low_j, high_j)
     return Estimates(
         energy_j=energy_j,
-        low_j=np.exp(log_f - below),
-        high_j=np.exp(log_f + above),
+        low_j=low_j,
+        high_j=high_j,
         calibrated=np.array([width.calibrated for width in widths], dtype=bool),
         priced_as=priced_as.astype(str),
         corrected=corrected,
@@ -137,6 +142,16 @@ def _energy(
         )  # a factor is learned on what prices say, not on a stand-in
         energy_j[corrected] *= np.exp(factor[corrected])
     return energy_j, corrected
+
+
+def _refuse_beyond_numbers(low_j: Floats, high_j: Floats) -> None:
+    sound = (low_j > 0) & np.isfinite(high_j)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise InputError(
+            f"the interval of row {row} would be {low_j[row]} to {high_j[row]} J, beyond what a "
+            "number holds: check the features, and fit the model again if they are right"
+        )
 
 
 def _outside(found: KindModel, X: Floats, columns: Sequence[str]) -> NDArray[np.object_]:

@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(read_bytes(path), parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not valid JSON: {error}") from error
 
 
