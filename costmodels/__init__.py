@@ -1,8 +1,8 @@
 """Learn: traces to joules per parameter.
 
 ``costs_from_trace`` reads costs straight from measurement; ``fit_cost_model`` learns prices that
-hold on layers nobody measured. Names are imported when they are first used, so that
-``import costmodels`` stays light.
+hold on layers nobody measured, from traces or from a table of energies. Names are imported when
+they are first used, so that ``import costmodels`` stays light.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from costmodels.from_trace import costs_from_trace
     from costmodels.samples import Samples
     from costmodels.spread import Spread, marginal_spread
+    from costmodels.tablefit import fit_and_test, fit_samples
+    from costmodels.tables.building import read_samples, samples_of
+    from costmodels.tables.predicting import Asked, features_of
+    from costmodels.tables.spec import TableSpec
     from costmodels.transfer.core import DeviceFamilyWarning
     from costmodels.transfer.estimator import DeviceTransfer
     from costmodels.transfer.model import fit_transfer, transfer_costs
 
 _HOMES = {
+    "Asked": "tables.predicting",
     "CellMean": "cells",
     "CostFile": "costfile",
     "CostModel": "costmodel",
@@ -48,16 +53,23 @@ _HOMES = {
     "RelativeNNLS": "estimators.relative",
     "Samples": "samples",
     "Spread": "spread",
+    "TableSpec": "tables.spec",
     "cell_means": "cells",
     "costs_from_trace": "from_trace",
+    "features_of": "tables.predicting",
+    "fit_and_test": "tablefit",
     "fit_cost_model": "fitting",
     "fit_curve": "curves",
+    "fit_samples": "tablefit",
     "fit_transfer": "transfer.model",
     "marginal_spread": "spread",
+    "read_samples": "tables.building",
+    "samples_of": "tables.building",
     "transfer_costs": "transfer.model",
 }
 
 __all__ = [
+    "Asked",
     "CellMean",
     "CostFile",
     "CostModel",
@@ -76,12 +88,18 @@ __all__ = [
     "RelativeNNLS",
     "Samples",
     "Spread",
+    "TableSpec",
     "cell_means",
     "costs_from_trace",
+    "features_of",
+    "fit_and_test",
     "fit_cost_model",
     "fit_curve",
+    "fit_samples",
     "fit_transfer",
     "marginal_spread",
+    "read_samples",
+    "samples_of",
     "transfer_costs",
 ]
 

@@ -12,19 +12,32 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     """File name -> JSON Schema (draft 2020-12) of the file format's current version."""
     from costmodels.costfile import CostFile
     from costmodels.costmodel import CostModel
+    from costmodels.energymodel import EnergyModel
+    from costmodels.estimatefile import EstimateFile
 
-    costs = CostFile.model_json_schema()
-    model = CostModel.model_json_schema()
-    model["properties"]["checksum"] = {
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {
+        "costs.v1.schema.json": {**dialect, **_once(CostFile.model_json_schema())},
+        "costmodel.v1.schema.json": {**dialect, **_once(_signed(CostModel.model_json_schema()))},
+        "energymodel.v1.schema.json": {
+            **dialect,
+            **_once(_signed(EnergyModel.model_json_schema())),
+        },
+        "estimates.v1.schema.json": {**dialect, **_once(EstimateFile.model_json_schema())},
+    }
+
+
+def _signed(schema: dict[str, Any]) -> dict[str, Any]:
+    """*schema* with the checksum that a file has beside what the class holds."""
+    checksum = {
         "type": "string",
         "pattern": "^[0-9a-f]{64}$",
         "description": "SHA-256 of the file's other content, canonical JSON.",
     }
-    model["required"] = [*model["required"], "checksum"]
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {
-        "costs.v1.schema.json": {**dialect, **_once(costs)},
-        "costmodel.v1.schema.json": {**dialect, **_once(model)},
+        **schema,
+        "properties": {**schema["properties"], "checksum": checksum},
+        "required": [*schema["required"], "checksum"],
     }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from costmodels.samples import Finding
 from costmodels.tables.building import kinds_of
-from costmodels.tables.cells import split_lists
+from costmodels.tables.cells import matching, split_lists
 from costmodels.tables.explained import explain, shape_fields
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.reading import read_table
@@ -68,6 +68,8 @@ def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
     frame, unfit = split_lists(cells, spec.file.lists, spec.file.list_separator)
     ledger = Ledger(lines, found)
     kind = kinds_of(frame, spec, ledger)
+    for condition in spec.whole.rows if spec.whole else ():
+        ledger.drop(matching(frame, condition, "whole.rows"), f"rows of whole models ({condition})")
     for name, mask in unfit.items():
         ledger.drop(mask, f"rows whose list in {name!r} has not {len(spec.file.lists[name])} items")
     features, _ = explain(frame, kind, spec, ledger)

@@ -13,6 +13,7 @@ from profiler.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from costmodels.energymodel import EnergyModel, GroupTest, KindModel
+    from costmodels.evaluation.additivity import Additivity
     from costmodels.evaluation.conformal import Width
     from costmodels.evaluation.scores import Coverage, Metric, Scores
     from costmodels.samples import Finding
@@ -119,6 +120,8 @@ def print_energy_model(model: EnergyModel) -> None:
         [row[:columns] for report in model.tests for row in _test_rows(report)],
         note="\n".join(_verdicts(model)),
     )
+    if model.additivity is not None:
+        _print_additivity(model.additivity)
     print_table(
         "\nintervals of a prediction at 95 %",
         ["kind", "from", "to", "groups", ""],
@@ -221,6 +224,22 @@ def _verdicts(model: EnergyModel) -> list[str]:
         if report.nested:
             lines.append(f"by {report.grouping} the choice to correct is part of what is tested")
     return lines
+
+
+def _print_additivity(found: Additivity) -> None:
+    print_table(
+        "\nwhole models from the sums of their left-out layers",
+        ["", *(words for _, words, _, _ in _FIGURES[:3])],
+        [
+            [name, *(_metric(scores, key, scale, unit) for key, _, scale, unit in _FIGURES[:3])]
+            for name, scores in (
+                ("the plain sum", found.unscaled),
+                ("scaled", found.without_overhead),
+                ("with an overhead", found.scores),
+            )
+        ],
+        note=found.verdict,
+    )
 
 
 def _interval_rows(model: EnergyModel) -> list[list[str]]:
