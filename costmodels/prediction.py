@@ -61,7 +61,7 @@ def predict(
     if not layers:
         raise InputError("there are no layers to price")
     findings = _Findings()
-    priced = tuple(_layer(model, layer, findings) for layer in layers)
+    priced = _layers(model, layers, findings)
     total = sum(layer.parameters for layer in layers)
     whole = _Subject("*", "payload", total, layers[0].dtype)
     message = tuple(
@@ -100,6 +100,24 @@ def predict(
             "own_prices": sorted(findings.own_prices),
         },
     )
+
+
+def _layers(
+    model: CostModel, layers: Sequence[LayerInfo], findings: _Findings
+) -> tuple[LayerCost, ...]:
+    """Each layer's costs; layers that are alike in all that is priced are priced once."""
+    known: dict[tuple[str, int, str], LayerCost] = {}
+    priced = []
+    for layer in layers:
+        alike = known.get(key := (layer.kind, layer.parameters, layer.dtype))
+        if alike is None:
+            found = known[key] = _layer(model, layer, findings)
+        else:
+            found = alike.model_copy(update={"name": layer.name, "shape": layer.shape})
+            if alike.name in findings.outside:
+                findings.outside[layer.name] = set(findings.outside[alike.name])
+        priced.append(found)
+    return tuple(priced)
 
 
 def _layer(model: CostModel, layer: LayerInfo, findings: _Findings) -> LayerCost:
