@@ -1,6 +1,6 @@
 """Writes the golden energy model: ``python tests/costmodels/make_golden_table.py FOLDER``.
 
-``energymodel-v1.json`` is the file; ``energymodel-v1.csv`` holds rows and what it predicts for them.
+``energymodel-v1.json`` is the file; ``energymodel-v1.csv`` holds rows and their predictions.
 """
 
 from __future__ import annotations
