@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from costmodels.samples import Finding
     from costmodels.tablefit import Estimator
 
+_ALL, _OTHERS = "all rows", "any other (pooled)"
 _FIGURES = (
     ("mape", "MAPE", 100.0, " %"),
     ("median_ape", "median error", 100.0, " %"),
@@ -106,12 +107,13 @@ def print_energy_model(model: EnergyModel) -> None:
     where = f" on {model.device}" if model.device else ""
     by = f" by {model.meter}" if model.meter else ""
     # one kind's prices are the pooled ones too
+    pooled = _OTHERS if model.kinds else _ALL
     kinds = list(model.kinds) if len(model.kinds) == 1 else [*model.kinds, model.pooled]
     print_table(
         f"\nprices{where} (modelled from measurements{by})",
         ["kind", "feature", "price [95 %]", "trained on"],
-        [row for kind in kinds for row in _price_rows(kind)],
-        note="\n".join([*_zero_prices(kinds), *_corrections(model)]),
+        [row for kind in kinds for row in _price_rows(kind, pooled)],
+        note="\n".join([*_zero_prices(kinds, pooled), *_corrections(model)]),
     )
     columns = 4 if any(report.prices_alone for report in model.tests) else 3
     print_table(
@@ -130,11 +132,11 @@ def print_energy_model(model: EnergyModel) -> None:
     )
 
 
-def _price_rows(model: KindModel) -> list[list[str]]:
+def _price_rows(model: KindModel, pooled: str) -> list[list[str]]:
     shown = [price for price in model.prices if price.high > 0]
     return [
         [
-            _kind(model.kind) if number == 0 else "",
+            _kind(model.kind, pooled) if number == 0 else "",
             price.feature,
             price_text(price),
             price_range(price),
@@ -143,17 +145,17 @@ def _price_rows(model: KindModel) -> list[list[str]]:
     ]
 
 
-def _kind(kind: str) -> str:
-    return "any other (pooled)" if kind == "*" else kind
+def _kind(kind: str, pooled: str) -> str:
+    return pooled if kind == "*" else kind
 
 
-def _zero_prices(kinds: list[KindModel]) -> list[str]:
+def _zero_prices(kinds: list[KindModel], pooled: str) -> list[str]:
     """Features that a kind has and pays nothing for, in every resample."""
     lines = []
     for model in kinds:
         names = [p.feature for p in model.prices if p.high == 0 and p.feature_high > 0]
         if names:
-            lines.append(f"{_kind(model.kind)}: no price for {', '.join(names)}")
+            lines.append(f"{_kind(model.kind, pooled)}: no price for {', '.join(names)}")
     return lines
 
 
@@ -246,13 +248,11 @@ def _interval_rows(model: EnergyModel) -> list[list[str]]:
     from costmodels.estimates import OUTSIDE, width_of
 
     rows = []
-    for kind in model.kinds:
-        rows.append(_interval_row(kind.kind, width_of(model, kind.kind)))
-        rows.append(
-            _interval_row(f"  {kind.kind}, outside", width_of(model, f"{kind.kind}{OUTSIDE}"))
-        )
-    rows.append(_interval_row("never seen", model.unseen))
-    return rows
+    for kind in model.kinds or (model.pooled,):
+        name = kind.kind if model.kinds else _ALL
+        rows.append(_interval_row(name, width_of(model, kind.kind)))
+        rows.append(_interval_row(f"  {name}, outside", width_of(model, f"{kind.kind}{OUTSIDE}")))
+    return [*rows, _interval_row("never seen", model.unseen)] if model.kinds else rows
 
 
 def _interval_row(name: str, width: Width) -> list[str]:

@@ -272,6 +272,16 @@ def test_constant_features_leave_the_price_of_a_call(cwmp: Call) -> None:
     assert model.predict(asked).outside.tolist() == ["", "macs"]
 
 
+def test_a_table_that_tells_no_kinds_apart_has_one_set_of_prices(cwmp: Call) -> None:
+    _respec('kind = { column = "op" }', "")
+    done = cwmp(*FIT)
+    assert done.code == 0
+    for word in ("all rows calls", "all rows, outside /"):
+        assert word in done.flat
+    assert "pooled" not in done.flat
+    assert "never seen" not in done.flat
+
+
 def test_a_table_without_columns_and_several_tables_are_told_what_to_do(cwmp: Call) -> None:
     refused(cwmp("fit", "table.csv", "-o", "m.json"), "not a trace", "--columns SPEC.toml")
     refused(cwmp(*FIT, "table.csv"), "one table at a time")
@@ -300,7 +310,7 @@ def test_predictions_through_the_file_are_the_model_s_bit_for_bit(cwmp: Call) ->
     content = json.loads(Path("p.json").read_text())
     Draft202012Validator(json.loads(SCHEMA.read_text())).validate(content)
     for read in (
-        pd.read_csv("p.csv", keep_default_na=False, float_precision="round_trip"),
+        pd.read_csv("p.csv", keep_default_na=False, engine="python"),
         pd.read_parquet("p.parquet"),
         pd.DataFrame(content["rows"]),
     ):
