@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,16 +21,9 @@ if TYPE_CHECKING:
     from costmodels.costmodel import CostModel
     from costmodels.records import Coefficient
     from costmodels.tablefit import Estimator
-    from costmodels.validation import Metric, Validation
 
 _FILE = click.Path(path_type=Path)
 _TABLES = (".csv", ".tsv", ".txt", ".dat", ".jsonl", ".ndjson")
-_NOTE = (
-    "calibration needs 9 left-out groups for 90 % and 19 for 95 %; "
-    "with fewer, log-normal residuals are assumed"
-)
-
-
 _EPILOG = """
 cwmp fit out/trace.parquet -o out/costmodel.json
 cwmp fit conv.csv --columns conv.toml -o model.json --picture fit.png
@@ -115,7 +107,9 @@ def _refuse_table(path: Path) -> None:
 
 
 def print_model(model: CostModel) -> None:
-    """Print prices with intervals, then the cross-validation report."""
+    """Print prices with intervals, then what was tested, and whole steps beside modules."""
+    from cwmp.commands.fit_tests import print_tests
+
     rows = [
         [found.name if number == 0 else "", price.feature, price_text(price), price_range(price)]
         for found in model.operations
@@ -127,23 +121,7 @@ def print_model(model: CostModel) -> None:
         rows,
         note="\n".join(_methods(model)),
     )
-    reports = [(found.name, found.validation) for found in model.operations]
-    print_table(
-        "\ncross-validation: one layer signature, or message size, left out at a time",
-        ["operation", "groups", "MAPE %", "median %", "R2 of log", "Spearman"],
-        [
-            [
-                group,
-                str(report.groups),
-                _figure(report.mape, 100),
-                _figure(report.median_ape, 100),
-                _figure(report.r2_log),
-                _figure(report.spearman),
-            ]
-            for group, report in reports
-        ],
-        note="\n".join([*(_worth(group, report) for group, report in reports), _NOTE]),
-    )
+    print_tests(model)
 
 
 def _methods(model: CostModel) -> list[str]:
@@ -152,18 +130,6 @@ def _methods(model: CostModel) -> list[str]:
     for found in model.operations:
         by_method.setdefault(found.interval_method, []).append(found.name)
     return [f"intervals of {', '.join(groups)}: {how}" for how, groups in by_method.items()]
-
-
-def _worth(group: str, report: Validation) -> str:
-    """What a prediction's interval is worth, and how often a 90 % one held."""
-    calibrated = "calibrated" if report.calibrated else "uncalibrated"
-    text = f"{group}: 95 % intervals are a factor of {exp(report.half_width_log):.3g}, {calibrated}"
-    cover = report.coverage_90
-    if cover.value is None:
-        return text
-    if cover.low is None or cover.high is None:
-        return f"{text}; 90 % ones held {cover.value:.0%}"
-    return f"{text}; 90 % ones held {cover.value:.0%} [{cover.low:.0%}, {cover.high:.0%}]"
 
 
 def price_text(price: Coefficient) -> str:
@@ -181,17 +147,3 @@ def price_range(price: Coefficient) -> str:
     """The range of the price's feature in training."""
     low, high = f"{price.feature_low:.3g}", f"{price.feature_high:.3g}"
     return low if low == high else f"{low} to {high}"
-
-
-def _figure(metric: Metric, scale: float = 1.0) -> str:
-    if metric.value is None:
-        return "n/a"
-    text = short(metric.value * scale, 3)
-    if metric.low is None or metric.high is None:
-        return text
-    return f"{text}\n[{short(metric.low * scale, 2)}, {short(metric.high * scale, 2)}]"
-
-
-def short(value: float, digits: int) -> str:
-    """*value* to so many digits, and whole where it has more before the point."""
-    return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"

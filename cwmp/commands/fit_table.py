@@ -8,7 +8,8 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cwmp.commands.fit import price_range, price_text, short
+from cwmp.commands.fit import price_range, price_text
+from cwmp.commands.fit_tests import short
 from profiler.console import print_json, print_table, say
 
 if TYPE_CHECKING:
