@@ -22,6 +22,7 @@ SPARSE_ENTRY_BYTES = 5.0
 """A float32 value and the byte that its index takes near a density of 1 %."""
 DENSE_ENTRY_BYTES = 4.0
 _MARK = "link: "
+_HELD = "update holds the joules of sending"
 _LONGEST_ENTRY_BYTES = 8
 
 
@@ -45,8 +46,14 @@ def with_link(
         include_base: count the base power; ``None`` counts it where it is the radio's own.
 
     Raises:
-        InputError: a rate or number of receivers that cannot be, or a link with nothing to count.
+        InputError: a rate or number of receivers that cannot be, a link with nothing to count, or
+            costs that hold sending already (`update_and_transmission`).
     """
+    if any(_HELD in sentence for sentence in costs.assumptions):
+        raise InputError(
+            "update holds the joules of sending already and would count them twice: give the cost "
+            "file that it was made of"
+        )
     if receivers < 1:
         raise InputError(f"a message for {receivers} receivers; it needs one or more")
     byte_j = link.byte_j(rate_bps, include_base=include_base).scaled(receivers)
@@ -64,11 +71,11 @@ def with_link(
         k_max=_LONGEST_ENTRY_BYTES * sum(layer.parameters for layer in costs.layers),
     )
     others = [cost for cost in costs.message if cost.operation != "send"]
-    said = [sentence for sentence in costs.assumptions if not sentence.startswith(_MARK)]
+    said = [sentence for sentence in costs.assumptions if not _of_a_link(sentence)]
     sentences = _sentences(link, rate_bps, receivers, include_base)
     return _changed(
         costs,
-        meter=f"{costs.meter.partition('; send: ')[0]}; send: {link.name}",
+        meter=f"{_without_link(costs.meter)}; send: {link.name}",
         origin=weakest([costs.origin, link.origin]),
         message=(*others, send),
         assumptions=(*said, *(_MARK + sentence for sentence in sentences)),
@@ -131,7 +138,7 @@ def update_and_transmission(
         message=tuple(cost for cost in costs.message if cost.operation != "send"),
         assumptions=(
             *costs.assumptions,
-            f"update holds the joules of sending {bytes_per_entry:g} bytes an entry "
+            f"{_HELD} {bytes_per_entry:g} bytes an entry "
             f"({dense_bytes_per_entry:g} dense) at {format_si(byte_j.value, 'J')} a byte; what a "
             f"message costs before its first byte, {message_j}, is in no layer",
         ),
@@ -193,9 +200,12 @@ def _sentences(
         if rate_bps is None and link.frame is None:
             sentences.append(f"a rate of {link.rate_bps / 1e6:g} Mbit/s is assumed")
     elif link.base_w is not None:
+        at = "" if rate_bps is None else ", and the rate then changes nothing"
         sentences.append(
-            f"base power of {link.base_w:.3g} W is not counted: not the transfer's alone"
+            f"base power of {link.base_w:.3g} W is not counted: not the transfer's alone{at}"
         )
+    elif rate_bps is not None:
+        sentences.append(f"the rate of {rate_bps / 1e6:g} Mbit/s changes nothing: no base power")
     if link.fixed_j is not None or (link.tail_s and link.tail_w):
         sentences.append(
             "each message pays for waking the radio and its whole tail; messages closer together "
@@ -211,6 +221,17 @@ def _sentences(
     if receivers > 1:
         sentences.append(f"each message is sent to {receivers} receivers, one transfer each")
     return sentences
+
+
+def _of_a_link(sentence: str) -> bool:
+    """Whether an earlier link said it, in this file or in one that it was mixed from."""
+    return sentence.startswith(_MARK) or f": {_MARK}" in sentence
+
+
+def _without_link(meter: str) -> str:
+    """The meters alone; a mix of files has ``A; send: x | B; send: y``."""
+    meters = (part.partition("; send: ")[0] for part in meter.split(" | "))
+    return " | ".join(dict.fromkeys(meters))
 
 
 def _estimate(bounds: Bounds) -> Estimate:

@@ -11,6 +11,7 @@ from stand_ins.cost_files import cost_file
 
 from costmodels.composition.compose import update_and_transmission, with_link
 from costmodels.composition.link_table import LINKS
+from costmodels.composition.mixing import mix
 from costmodels.costfile import CostFile
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import InputError
@@ -75,6 +76,33 @@ def test_a_second_link_replaces_the_first() -> None:
     assert twice.assumptions == once.assumptions
     assert twice.meter == once.meter
     assert twice.provenance == once.provenance
+
+
+def test_a_link_replaces_those_of_the_files_in_a_mix() -> None:
+    first = with_link(COSTS.model_copy(update={"meter": "one"}), LINKS["wifi-uplink"])
+    other = COSTS.model_copy(update={"meter": "two", "device": "another"})
+    mixed = mix([(first, 1.0), (with_link(other, LINKS["lte-uplink"]), 1.0)])
+    relinked = with_link(mixed, LINKS["ble-uplink"])
+    assert relinked.meter == "one | two; send: ble-uplink"
+    said = [s for s in relinked.assumptions if "send is modelled as" in s]
+    assert len(said) == 1 and said[0].startswith("link: send is modelled as ble-uplink")
+    assert not any("Huang" in s or "Mbit/s is assumed" in s for s in relinked.assumptions)
+
+
+def test_a_rate_that_changes_nothing_is_said() -> None:
+    for name in ("lte-uplink", "wifi-survey"):
+        plain, given_rate = (with_link(COSTS, LINKS[name], rate_bps=r) for r in (None, 1e6))
+        assert plain.message == given_rate.message
+        assert any("changes nothing" in s for s in given_rate.assumptions)
+        assert not any("changes nothing" in s for s in plain.assumptions)
+
+
+def test_sending_is_not_priced_again_where_update_holds_it() -> None:
+    held = update_and_transmission(with_link(COSTS, LINKS["wifi-uplink"]))
+    other = held.model_copy(update={"device": "another"})
+    for costs in (held, mix([(held, 1.0), (other, 1.0)])):
+        with pytest.raises(InputError, match="count them twice"):
+            with_link(costs, LINKS["ble-uplink"])
 
 
 def test_a_linked_file_is_read_back_the_same(tmp_path: Path) -> None:

@@ -198,3 +198,10 @@ def test_whole_device_power_is_left_out_unless_asked_for() -> None:
 def test_what_cannot_be_is_refused(call: object, words: str) -> None:
     with pytest.raises(InputError, match=words.replace("(", r"\(")):
         call()  # type: ignore[operator]
+
+
+def test_the_surveys_value_is_the_middle_of_its_range_on_the_log_scale() -> None:
+    found = LINKS["wifi-survey"].byte_j()
+    low, value, high = (1e6 * x for x in (found.low, found.value, found.high))
+    assert [low, high] == pytest.approx([1.0, 17.0])  # J a megabyte
+    assert value / low == pytest.approx(high / value)
