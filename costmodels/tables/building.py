@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from costmodels.samples import ANY_KIND, Samples
 from costmodels.tables.cells import column, hashable, is_blank, labels, matching, split_lists
+from costmodels.tables.decimals import plain_numbers
 from costmodels.tables.energy import (
     JOULES,
     calls_of,
@@ -81,6 +82,7 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
     if len(twice):
         raise InputError(f"{source} has more than one column called {twice[0]!r}; rename one")
     frame, unfit = split_lists(raw.frame, spec.file.lists, spec.file.list_separator)
+    frame = plain_numbers(frame, spec.file.decimal, raw.lines, besides=set(spec.file.lists))
     ledger = Ledger(raw.lines, raw.findings)
     aside = set_aside(frame, spec, ledger)
     device, kind = _devices(frame, spec, ledger), kinds_of(frame, spec, ledger)

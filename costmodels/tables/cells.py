@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from costmodels.tables.decimals import refuse_grouped
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.names import listed, nearest
 from profiler.errors import InputError
@@ -50,14 +51,18 @@ def numbers(cells: pd.Series, ledger: Ledger, unit: str | None = None) -> Floats
     A cell such as ``12 mJ`` is a number where *unit* is the unit of the column.
 
     Raises:
-        InputError: a cell that is in says another unit.
+        InputError: a cell that is in says another unit, or sets thousands apart by points, so
+            that other cells could be read as a thousandth of what they say.
     """
     if pd.api.types.is_numeric_dtype(cells):
         plain: Floats = cells.to_numpy(dtype=np.float64, na_value=np.nan)
         return plain
     values: Floats = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64).copy()
     odd = np.flatnonzero(np.isnan(values) & ledger.alive)
-    if unit is None or not len(odd):
+    if not len(odd):
+        return values
+    refuse_grouped(cells.iloc[odd], ledger.lines[odd])
+    if unit is None:
         return values
     parts = cells.iloc[odd].astype(str).str.extract(_WITH_UNIT)
     said = parts["unit"].fillna("").str.replace("µ", "u").to_numpy(dtype=object)

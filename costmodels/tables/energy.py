@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from types import MappingProxyType
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from costmodels.tables.cells import column, is_blank, numbers
+from costmodels.tables.decimals import advice
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.spec import Energy
 from profiler.errors import InputError
@@ -22,6 +25,13 @@ JOULES = MappingProxyType(
 WATTS = MappingProxyType({"W": 1.0, "kW": 1e3, "mW": 1e-3, "uW": 1e-6, "µW": 1e-6})
 SECONDS = MappingProxyType(
     {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+)
+
+# "min", "h" and "s" at the end of a name mean other things too
+_TOLD = tuple(
+    unit
+    for unit in (*JOULES, *WATTS, *SECONDS)
+    if unit not in ("h", "min", "s") and "µ" not in unit
 )
 
 
@@ -48,8 +58,27 @@ def raw_energy(
         return power * WATTS[spec.power_unit or "W"] * duration_s
     total = np.zeros(len(frame))
     for name in spec.energy_columns:
-        total = total + _column(frame, name, spec.unit, "energy.column", ledger)
+        part = _column(frame, name, spec.unit, "energy.column", ledger)
+        if len(spec.energy_columns) > 1 and not spec.cumulative:
+            # the others would hide in the sum that this one wrapped
+            part = _unwrapped(part, spec, name, ledger)
+        total = total + part
     return total * JOULES[spec.unit or "J"]
+
+
+def _unwrapped(values: Floats, spec: Energy, name: str, ledger: Ledger) -> Floats:
+    """One rail of several: below zero it gets one wrap, or its row is dropped."""
+    with np.errstate(invalid="ignore"):
+        negative = values < 0
+        if spec.wrap_size is None:
+            words = f"rows whose {name!r} is below zero (give energy.wrap_size to repair wraps)"
+            ledger.drop(negative, words)
+            return values
+        wrap = spec.wrap_size / spec.wrap_windows
+        values = np.where(negative, values + wrap, values)
+        ledger.drop(values < 0, f"rows whose {name!r} is below zero by more than one wrap")
+    ledger.repaired(negative, f"rows whose {name!r} was below zero, by adding one wrap")
+    return values
 
 
 def differenced(
@@ -142,6 +171,7 @@ def _column(
     frame: pd.DataFrame, name: str | None, unit: str | None, where: str, ledger: Ledger
 ) -> Floats:
     cells = column(frame, name or "", where)
+    _agrees(str(cells.name), unit, _TOLD)
     values = numbers(cells, ledger, unit)
     missing = np.isnan(values)
     if missing.any():
@@ -149,5 +179,20 @@ def _column(
         said_so = odd.astype(str).str.strip().str.casefold() == "nan"
         missing[missing] = is_blank(odd) | said_so.to_numpy(dtype=bool)
     ledger.drop(missing, f"rows without {name!r}")
-    ledger.drop(~np.isfinite(values), f"rows whose {name!r} is not a finite number")
+    odd = ~np.isfinite(values)
+    ledger.drop(odd, f"rows whose {name!r} is not a finite number{advice(cells[odd])}")
     return values
+
+
+def _agrees(name: str, unit: str | None, units: Iterable[str]) -> None:
+    """Refuse a column whose name ends in another unit than the spec gives it."""
+    said = name.rstrip(")] ").replace("µ", "u").casefold()
+    wanted = (unit or "").replace("µ", "u").casefold()
+    for other in units:
+        if said == other.casefold() or re.search(rf"[\W_]{other.casefold()}$", said):
+            if other.casefold() != wanted:
+                raise InputError(
+                    f"column {name!r} is in {other} by its name, where the spec says {unit}: "
+                    "correct the unit, or rename the column"
+                )
+            return

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from costmodels.tables.cells import column, numbers
+from costmodels.tables.decimals import advice
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.names import listed
 from costmodels.tables.shapes import ITEM_BYTES, SHAPE_KINDS, UNITS, shape_features, shape_kind
@@ -44,7 +45,8 @@ def explain(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             parts[name] = feature.scale * numbers(cells, ledger) ** feature.exponent
             unusable = ~(np.isfinite(parts[name]) & (parts[name] >= 0))
-        ledger.drop(unusable, f"rows whose feature {name!r} is missing or negative")
+        odd = advice(cells[unusable & ledger.alive])
+        ledger.drop(unusable, f"rows whose feature {name!r} is missing or negative{odd}")
         units[name] = feature.unit
     return pd.DataFrame(parts), units
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from costmodels.samples import Finding
 from costmodels.tables.building import kinds_of
 from costmodels.tables.cells import matching, split_lists
+from costmodels.tables.decimals import plain_numbers
 from costmodels.tables.explained import explain, shape_fields
 from costmodels.tables.ledger import Ledger
 from costmodels.tables.reading import read_table
@@ -66,6 +67,7 @@ def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
     if not len(cells):
         raise InputError(f"{source} has no rows")
     frame, unfit = split_lists(cells, spec.file.lists, spec.file.list_separator)
+    frame = plain_numbers(frame, spec.file.decimal, lines, besides=set(spec.file.lists))
     ledger = Ledger(lines, found)
     kind = kinds_of(frame, spec, ledger)
     for condition in spec.whole.rows if spec.whole else ():

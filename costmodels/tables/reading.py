@@ -110,8 +110,8 @@ def _read_separated(path: Path, content: bytes, layout: FileFormat) -> _Parts:
     if 2 * good.sum() < wanted.sum():
         raise FileFormatError(
             f"{int((wanted & ~good).sum())} of {int(wanted.sum())} lines of {path} have not the "
-            f"{len(names)} fields of the header ({listed(names)}): name the separator or the "
-            "columns in [file]"
+            f"{len(names)} fields of the header ({listed(names)}): name the separator, "
+            "what comments begin with (comment), or the columns (names) in [file]"
         )
     kept = data[np.repeat(good, ends - starts)].tobytes()
     frame = _parse(kept, names, separator)

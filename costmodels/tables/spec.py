@@ -13,6 +13,7 @@
     format = "csv"                      # csv (any separator) or jsonl; default by the name
     separator = ","                     # default: sniffed; "space" for runs of white space
     comment = "#"                       # lines that begin so are skipped
+    decimal = ","                       # 1.234,5 is a number; "." reads 1,234.5; default: neither
     names = ["a", "b"]                  # the file has no header; these are its columns
     [file.lists]                        # a cell that holds a list becomes columns of its own
     data = ["batch", "in_channels", "_"]                    # "_" leaves an item out
@@ -60,6 +61,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from costmodels.tables.decimals import Decimal
 from costmodels.tables.names import listed, nearest
 from costmodels.tables.shapes import FIELDS, ITEM_BYTES, SHAPE_KINDS, shape_kind
 from profiler.errors import FileFormatError, InputError
@@ -94,6 +96,7 @@ class FileFormat(_Strict):
     format: Literal["csv", "jsonl"] | None = None
     separator: Name | None = None
     comment: Name | None = None
+    decimal: Decimal | None = None
     names: list[Name] | None = None
     lists: dict[str, list[Name]] = Field(default_factory=dict)
     list_separator: Name = ","
