@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from costmodels.costfile import Origin
 from costmodels.estimators.correction import Correction, LogColumns
+from costmodels.estimators.quadratic import Quadratic, terms_of
 from costmodels.evaluation.additivity import Additivity
 from costmodels.evaluation.conformal import Calibration, Width
 from costmodels.evaluation.scores import Coverage, Scores
@@ -35,6 +36,28 @@ SCHEMA: Literal["cwmp.energymodel"] = "cwmp.energymodel"
 VERSION: Literal[1] = 1
 
 
+class QuadraticPart(Strict):
+    """`costmodels.estimators.quadratic.Quadratic` of the logarithms of features and shape."""
+
+    centre: tuple[float, ...]
+    spread: tuple[Annotated[float, Field(gt=0)], ...]
+    intercept: float
+    coef: tuple[float, ...]
+
+    @property
+    def inputs(self) -> int | None:
+        """How many columns it is of; ``None`` where its parts do not fit together."""
+        inputs = len(self.centre)
+        fits = len(self.spread) == inputs and len(self.coef) == terms_of(inputs)
+        return inputs if fits else None
+
+    @property
+    def quadratic(self) -> Quadratic:
+        return Quadratic(
+            np.array(self.centre), np.array(self.spread), self.intercept, np.array(self.coef)
+        )
+
+
 class TreeCorrection(Strict):
     """A learned factor on the prices' prediction (`costmodels.estimators.correction`).
 
@@ -43,7 +66,10 @@ class TreeCorrection(Strict):
         columns: names of the trees' columns.
         priced: positions, among features and shape, of what enters ratios.
         floors: what stands for log 0, one for each feature and shape column.
-        low, high: the box of the training columns; outside it the factor is 1.
+        low, high: the box of the features' and shape columns' logarithms; outside it the factor
+            is 1.
+        most: the largest size of the factor's logarithm.
+        smooth: a quadratic beside the trees.
         without, corrected, error, groups: what it did for groups that were left out: mean
             \\|f / y - 1\\| of the prices alone and corrected, standard error of the difference.
     """
@@ -54,6 +80,8 @@ class TreeCorrection(Strict):
     floors: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    most: Annotated[float, Field(gt=0)]
+    smooth: QuadraticPart | None = None
     without: float
     corrected: float
     error: float
@@ -75,13 +103,22 @@ class TreeCorrection(Strict):
         except (binascii.Error, ValueError) as error:
             raise FileFormatError("the trees are not base64: fit the model again") from error
         columns = LogColumns(np.array(self.floors), self.priced)
-        width = len(self.floors) + len(columns.pairs)
-        if not width == len(self.columns) == len(self.low) == len(self.high) or any(
-            at >= len(self.floors) for at in self.priced
+        inputs = len(self.floors)
+        if (
+            len(self.columns) != inputs + len(columns.pairs)
+            or not len(self.low) == len(self.high) == inputs
+            or (self.smooth is not None and self.smooth.inputs != inputs)
+            or any(at >= inputs for at in self.priced)
         ):
             raise FileFormatError("the correction's columns do not fit together: fit again")
-        trees = trees_from_onnx(content, self.columns)
-        return Correction(columns, trees, np.array(self.low), np.array(self.high))
+        return Correction(
+            columns=columns,
+            smooth=None if self.smooth is None else self.smooth.quadratic,
+            trees=trees_from_onnx(content, self.columns),
+            low=np.array(self.low),
+            high=np.array(self.high),
+            most=self.most,
+        )
 
 
 class KindModel(Strict):
@@ -155,6 +192,8 @@ class EnergyModel(Strict):
         calibrations: half-widths of intervals at 90 and 95 %, by kind, inside and outside the
             range of training.
         additivity: sums of left-out layers against whole models, where the table holds some.
+        outside: the half-width at 95 % for rows outside the range of their kind, where the kind
+            has too few of them to say.
         unseen: the half-width at 95 % for a kind that was never seen: by leaving out kinds.
         lowest_j: the smallest energy in the table: what stands where prices say nothing at all.
         findings, assumptions: what was dropped, repaired and assumed, one sentence each.
@@ -182,6 +221,7 @@ class EnergyModel(Strict):
     tests: Annotated[tuple[GroupTest, ...], Field(min_length=1)]
     calibrations: Annotated[tuple[Calibration, ...], Field(min_length=2, max_length=2)]
     additivity: Additivity | None = None
+    outside: Width
     unseen: Width
     lowest_j: Annotated[float, Field(gt=0)]
     findings: tuple[str, ...] = ()

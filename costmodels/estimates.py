@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-9
-OUTSIDE = " outside"
+OUTSIDE = " (outside)"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def estimate(
     energy_j = np.zeros(rows)
     priced_as, outside = np.full(rows, ANY_KIND, dtype=object), np.full(rows, "", dtype=object)
     corrected = np.zeros(rows, dtype=bool)
-    widths = np.empty(rows, dtype=object)
+    below, above = np.empty(rows), np.empty(rows)
+    calibrated = np.zeros(rows, dtype=bool)
     for name in np.unique(kinds):
         at = kinds == name
         found = model.find(str(name))
@@ -77,10 +78,10 @@ def estimate(
         # without kinds in the table all rows are of the one kind that was tested
         known = found.kind != ANY_KIND or (name == ANY_KIND and not model.kinds)
         inside = outside == ""
-        widths[at & inside] = width_of(model, found.kind) if known else model.unseen
-        widths[at & ~inside] = width_of(model, f"{found.kind}{OUTSIDE}") if known else model.unseen
-    below = np.array([width.below_log for width in widths])
-    above = np.array([width.above_log for width in widths])
+        for part, label in ((at & inside, found.kind), (at & ~inside, f"{found.kind}{OUTSIDE}")):
+            width = width_of(model, label) if known else model.unseen
+            below[part], above[part] = width.below_log, width.above_log
+            calibrated[part] = width.calibrated
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         log_f = np.log(energy_j)
         low_j = np.minimum(np.exp(log_f - below), energy_j)
@@ -90,7 +91,7 @@ def estimate(
         energy_j=energy_j,
         low_j=low_j,
         high_j=high_j,
-        calibrated=np.array([width.calibrated for width in widths], dtype=bool),
+        calibrated=calibrated,
         priced_as=priced_as.astype(str),
         corrected=corrected,
         outside=outside.astype(str),
@@ -112,11 +113,12 @@ def width_of(model: EnergyModel, label: str) -> Width:
     if not label.endswith(OUTSIDE):
         return width
     inside = calibration.width(label.removesuffix(OUTSIDE))
-    own = label in calibration.by_kind
+    if label not in calibration.by_kind:
+        width = model.outside
     return Width(
         below_log=max(width.below_log, inside.below_log),
         above_log=max(width.above_log, inside.above_log),
-        calibrated=own and width.calibrated,
+        calibrated=width.calibrated and label in calibration.by_kind,
         groups=width.groups,
         rows=width.rows,
     )
@@ -178,10 +180,8 @@ def _named(X: Floats, low: Floats, high: Floats, columns: Sequence[str]) -> NDAr
 
 
 def _joined(first: NDArray[np.object_], second: NDArray[np.object_]) -> NDArray[np.object_]:
-    both = [", ".join(filter(None, pair)) for pair in zip(first, second, strict=True)]
-    joined = np.empty(len(both), dtype=object)
-    joined[:] = both
-    return joined
+    comma = np.where((first != "") & (second != ""), ", ", "").astype(object)
+    return np.asarray(first + comma + second)
 
 
 def _columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.energymodel import EnergyModel, KindModel, TreeCorrection
+from costmodels.energymodel import EnergyModel, KindModel, QuadraticPart, TreeCorrection
 from costmodels.estimators.correction import Correction
-from costmodels.estimators.hybrid import Gain, HybridRegressor
+from costmodels.estimators.hybrid import Correct, Gain, HybridRegressor
+from costmodels.estimators.quadratic import Quadratic
 from costmodels.evaluation.additivity import LEAST_GROUPS, Additivity, fit_additivity
 from costmodels.priceintervals import price_intervals
 from costmodels.records import Coefficient
@@ -58,9 +59,7 @@ class Design:
     def kind_column(self) -> int:
         return int(self.X.shape[1]) - 1
 
-    def estimator(
-        self, correct: Sequence[float | None] | None, folds: int, seed: int
-    ) -> HybridRegressor:
+    def estimator(self, correct: Correct, folds: int, seed: int) -> HybridRegressor:
         """A `HybridRegressor` for these columns."""
         return HybridRegressor(
             kind_column=self.kind_column,
@@ -112,10 +111,10 @@ def fit_and_test(
     say = progress or (lambda text: None)
     design = Design.of(samples)
     kinds = [float(number) for number in range(len(design.kinds))]
-    always: dict[Estimator, list[float | None] | None] = {
+    always: dict[Estimator, Correct] = {
         "auto": None,
-        "nnls": [],
-        "hybrid": list(kinds),
+        "nnls": {},
+        "hybrid": dict.fromkeys(kinds, "smooth"),
     }
     say("fitting")
     fitted = design.estimator(always[estimator], 5, seed)
@@ -151,6 +150,7 @@ def fit_and_test(
         tests=tested.tests,
         calibrations=tested.calibrations,
         additivity=_additivity(samples, tested, seed),
+        outside=tested.outside,
         unseen=tested.unseen,
         lowest_j=float(samples.energy_j.min()),
         findings=tuple(map(str, samples.findings)),
@@ -227,11 +227,22 @@ def _stored(found: Correction, gain: Gain | None, samples: Samples) -> TreeCorre
         floors=tuple(found.columns.floors.tolist()),
         low=tuple(found.low.tolist()),
         high=tuple(found.high.tolist()),
+        most=found.most,
+        smooth=None if found.smooth is None else _quadratic(found.smooth),
         without=measured.without,
         corrected=measured.corrected,
         error=measured.error,
         groups=measured.groups,
         trees=base64.b64encode(to_onnx(found.trees, names)).decode(),
+    )
+
+
+def _quadratic(found: Quadratic) -> QuadraticPart:
+    return QuadraticPart(
+        centre=tuple(found.centre.tolist()),
+        spread=tuple(found.spread.tolist()),
+        intercept=found.intercept,
+        coef=tuple(found.coef.tolist()),
     )
 
 

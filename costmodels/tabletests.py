@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from costmodels.energymodel import GroupTest
 from costmodels.estimates import interval_labels
 from costmodels.estimators.folds import fold_numbers
+from costmodels.estimators.hybrid import Correct
 from costmodels.evaluation.conformal import Calibration, Width, coverage, groups_needed
 from costmodels.evaluation.scores import score
 from costmodels.validation import log_residuals
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from costmodels.tablefit import Design
 
 Floats = NDArray[np.float64]
-Correct = Sequence[float | None] | None
 LEVELS = (0.90, 0.95)
 _PARTS, _PARTS_OF_MANY, _PARTS_WITHOUT = 10, 5, 20
+_INNER_PARTS = 5
 _MANY_ROWS = 5000
 
 
@@ -35,6 +36,8 @@ class Tested:
     Attributes:
         tests: one a grouping.
         calibrations: at 90 and 95 %.
+        outside: the reach at 95 % of intervals outside the range of a row's kind; a factor of
+            ten where no row was ever outside.
         unseen: the reach at 95 % of intervals for a kind never seen.
         predicted_j: left-out predictions by the first grouping, shape (m,); NaN with one group.
         inside: whether each row lay inside the range of the rows that predicted it, shape (m,).
@@ -43,6 +46,7 @@ class Tested:
 
     tests: tuple[GroupTest, ...]
     calibrations: tuple[Calibration, ...]
+    outside: Width
     unseen: Width
     predicted_j: Floats
     inside: NDArray[np.bool_]
@@ -71,7 +75,7 @@ def test_model(
         seed: of parts and resamples.
         say: called with a sentence before each part.
     """
-    chosen: list[float | None] = list(fitted.corrections_)
+    chosen: Correct = {code: fitted.forms_[code] for code in fitted.corrections_}
     tests = []
     first: tuple[Floats, NDArray[np.bool_]] | None = None
     for name, labels in samples.groupings.items():
@@ -89,7 +93,9 @@ def test_model(
     )
     say("kinds that were never seen")
     unseen = _unseen(samples, design, calibrations[1].pooled)
-    return Tested(tuple(tests), calibrations, unseen, predicted, inside, ())
+    out = ~inside[usable]
+    beyond = Calibration.fit(residual[out], samples.group[usable][out], level=LEVELS[1]).pooled
+    return Tested(tuple(tests), calibrations, beyond, unseen, predicted, inside, ())
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,14 @@ def _left_out(
     predicted, alone = np.full(rows, np.nan), np.full(rows, np.nan)
     inside = np.zeros(rows, dtype=bool)
     most = _PARTS if rows <= _MANY_ROWS else _PARTS_OF_MANY
-    part = fold_numbers(labels, _PARTS_WITHOUT if correct == [] else most, seed)
+    part = fold_numbers(labels, _PARTS_WITHOUT if correct == {} else most, seed)
     count = int(part.max()) + 1
     if count < 2:
         return _LeftOut(predicted, alone, inside, 0)
     for number in range(count):
         say(f"leaving out by {name}: part {number + 1} of {count}")
         out = part == number
-        model = design.estimator(correct, 3, seed)
+        model = design.estimator(correct, _INNER_PARTS, seed)
         model.fit(design.X[~out], samples.energy_j[~out], groups=samples.group[~out])
         prices_alone = model.base_.predict(_for_base(design, out))
         predicted[out] = _positive(model.predict(design.X[out]), model, samples, design, out)
@@ -195,11 +201,14 @@ def _report(
         scores=score(truth, predicted, labels, seed),
         prices_alone=score(truth, found.prices_alone_j, labels, seed) if corrected else None,
         coverage_90=None if held is None else held[1],
-        verdict=_verdict(groups, name),
+        verdict=_verdict(groups, name, samples),
     )
 
 
-def _verdict(groups: int, name: str) -> str:
+def _verdict(groups: int, name: str, samples: Samples) -> str:
+    first = next(iter(samples.groupings))
+    if name != first:
+        return f"{groups} groups of {name!r} left out; intervals are calibrated by {first!r}"
     need_90, need_95 = map(groups_needed, LEVELS)
     if groups >= need_95:
         return f"intervals calibrated on {groups} left-out groups of {name!r}"
@@ -222,7 +231,9 @@ def _unseen(samples: Samples, design: Design, pooled: Width) -> Width:
         residual = np.empty(len(samples))
         for code in codes:
             out = design.X[:, -1] == code
-            model = design.estimator([], 3, 0).fit(design.X[~out], samples.energy_j[~out])
+            model = design.estimator({}, _INNER_PARTS, 0).fit(
+                design.X[~out], samples.energy_j[~out]
+            )
             guess = _positive(model.predict(design.X[out]), model, samples, design, out)
             residual[out] = log_residuals(samples.energy_j[out], guess)
         own = Calibration.fit(residual, samples.kind, level=LEVELS[1]).pooled

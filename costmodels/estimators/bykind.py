@@ -33,7 +33,7 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     min_rows : int, default=12
         The fewest rows for prices of its own; three for each column that varies if that is more.
     relative_floor : float, default=1e-6
-        *floor* as a share of the weighted mean of |y|.
+        *floor* as a share of the weighted mean of |y| of a kind.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class KindwiseNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         y = np.asarray(y, dtype=np.float64)
         design, kind = self._split(np.asarray(X, dtype=np.float64))
-        relative = weight / relative_scale(y, weight, self.relative_floor) ** 2
+        relative = weight / relative_scale(y, weight, self.relative_floor, kind) ** 2
         counted = weight > 0
         self.kinds_, self.kind_coef_ = np.empty(0), np.empty((0, design.shape[1]))
         share = np.ones_like(weight)
@@ -170,8 +170,16 @@ def column_position(estimator: Any, column: int | str, parameter: str) -> int:
     return column
 
 
-def relative_scale(y: Floats, weight: Floats, relative_floor: float) -> Floats:
-    """max(|y|, floor), never zero; the floor is a share of the weighted mean of |y|."""
+def relative_scale(
+    y: Floats, weight: Floats, relative_floor: float, kind: Floats | None = None
+) -> Floats:
+    """max(|y|, floor), never zero; the floor is a share of the weighted mean of a kind's |y|."""
+    if kind is not None:
+        scale = np.empty_like(y)
+        for code in np.unique(kind):
+            rows = kind == code
+            scale[rows] = relative_scale(y[rows], weight[rows], relative_floor)
+        return scale
     size = np.abs(y)
     floor = relative_floor * float(weight @ size) / max(float(weight.sum()), 1e-300)
     if floor == 0:

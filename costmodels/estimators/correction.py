@@ -1,7 +1,8 @@
-"""What prices cannot follow, as a factor learned from residuals: boosted trees on the log scale.
+"""What prices cannot follow, as a factor learned from residuals on the log scale.
 
-The columns of the trees are logarithms: of the priced features and of the shape, and of the
-ratios of each two priced features (MACs a byte, output over input), which say how well a layer
+Boosted trees follow what steps; a quadratic in the logarithms, where it is used, what bends
+smoothly. The columns of the trees are logarithms: of the priced features and of the shape, and of
+the ratios of each two priced features (MACs a byte, output over input), which say how well a layer
 uses the machine and are the same for a layer twice as large. A feature of 0 has no logarithm and
 takes a value just under the lowest one seen.
 """
@@ -15,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.estimators.boosted import Trees
+from costmodels.estimators.quadratic import Quadratic, fit_quadratic
 
 Floats = NDArray[np.float64]
-_SLACK = 1e-9
+_SLACK = 1e-8
 _BELOW = 1.0
+_DECIMALS = 9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogColumns:
     """How features become the columns of the trees.
 
@@ -48,8 +51,13 @@ class LogColumns:
         """The columns, shape (m, p + number of pairs)."""
         positive = X > 0
         logs = np.where(positive, np.log(np.where(positive, X, 1.0)), self.floors)
-        ratios = [logs[:, i] - logs[:, j] for i, j in self.pairs]
-        return np.column_stack([logs, *ratios])
+        ratios = []
+        for i, j in self.pairs:  # a ratio with nothing stays the same, however large the other
+            known = positive[:, i] & positive[:, j]
+            ratio = np.where(known, logs[:, i] - logs[:, j], self.floors[i] - self.floors[j])
+            ratios.append(ratio)
+        # equal ratios of unequal features differ in their last bits, which must decide nothing
+        return np.round(np.column_stack([logs, *ratios]), _DECIMALS)
 
     def names(self, features: tuple[str, ...]) -> tuple[str, ...]:
         """A name for each column."""
@@ -58,38 +66,49 @@ class LogColumns:
 
     @property
     def rising(self) -> list[int]:
-        """1 for the columns in which the correction may not fall, 0 for the others.
+        """1 for the columns in which trees alone may not fall, 0 for the others.
 
-        Those of the priced features: a layer that is larger in all of them at the same ratios
-        and shape is never corrected downwards against the smaller.
+        Those of the priced features: of two layers with the same ratios and shape, the trees
+        never lower the larger against the smaller.
         """
         p = self.floors.size
         return [int(j in self.priced) for j in range(p)] + [0] * len(self.pairs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correction:
-    """A factor exp(r(x)) on predictions, 1 outside the box of the training columns.
+    """A factor exp(r(x)) on predictions, 1 outside the box of the training rows.
+
+    r = clip(smooth(log x) + trees(columns), -most, most)
 
     Attributes:
         columns: how features become columns.
-        trees: r, of the columns.
-        low, high: the box, shape (columns,).
+        smooth: a quadratic in the logarithms of the features themselves, not of ratios.
+        trees: of all columns, on what the quadratic leaves; without one they never fall with a
+            priced feature.
+        low, high: the box of the features' logarithms, shape (p,).
+        most: the largest residual that was seen, above zero.
     """
 
     columns: LogColumns
+    smooth: Quadratic | None
     trees: Trees
     low: Floats
     high: Floats
+    most: float
 
     def log_factor(self, X: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """r, shape (m,), 0 outside the box; and which rows lie inside."""
         Z = self.columns.transform(X)
-        within = (self.low - _SLACK <= Z) & (self.high + _SLACK >= Z)
+        logs = Z[:, : self.low.size]
+        within = (self.low - _SLACK <= logs) & (self.high + _SLACK >= logs)
         inside = np.asarray(within.all(axis=1))
         factor = np.zeros(len(Z))
         if inside.any():
-            factor[inside] = self.trees.predict(Z[inside])
+            found = self.trees.predict(Z[inside])
+            if self.smooth is not None:
+                found = found + self.smooth.predict(logs[inside])
+            factor[inside] = np.clip(found, -self.most, self.most)
         return factor, inside
 
 
@@ -103,9 +122,10 @@ def fit_correction(
     learning_rate: float,
     min_samples_leaf: int,
     l2_regularization: float,
+    penalty: float | None,
     weight: Floats | None = None,
 ) -> Correction:
-    """Boost trees on log residuals.
+    """Boosted trees on log residuals, or a quadratic through them and trees on what it leaves.
 
     Args:
         X: features, shape (m, p).
@@ -113,23 +133,36 @@ def fit_correction(
         columns: how features become columns.
         max_iter, max_depth, learning_rate, min_samples_leaf, l2_regularization: as in
             scikit-learn's ``HistGradientBoostingRegressor``.
+        penalty: of the quadratic, in rows; ``None`` for trees alone, which then never fall with
+            a priced feature.
         weight: of the rows, shape (m,).
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
     Z = columns.transform(X)
+    logs = Z[:, : X.shape[1]]
+    smooth, left = None, residual
+    if penalty is not None:
+        counts = np.ones(len(X)) if weight is None else weight
+        smooth = fit_quadratic(logs, residual, counts, penalty)
+        left = residual - smooth.predict(logs)
     boosting = HistGradientBoostingRegressor(
         max_iter=max_iter,
         max_depth=max_depth,
         learning_rate=learning_rate,
         min_samples_leaf=min_samples_leaf,
         l2_regularization=l2_regularization,
-        monotonic_cst=columns.rising,
+        monotonic_cst=columns.rising if smooth is None else None,
         max_bins=63,
         early_stopping=False,
         random_state=0,
     )
     with threadpool_limits(1, user_api="openmp"):  # so few rows gain nothing by threads, and on
-        boosting.fit(Z, residual, sample_weight=weight)  # a busy host they wait for each other
-    return Correction(columns, Trees.of(boosting), Z.min(axis=0), Z.max(axis=0))
+        # a busy host they wait for each other
+        boosting.fit(Z, left, sample_weight=weight)
+    counted = residual if weight is None else residual[weight > 0]
+    most = float(np.abs(counted).max(initial=0.0))
+    return Correction(
+        columns, smooth, Trees.of(boosting), logs.min(axis=0), logs.max(axis=0), max(most, 1e-9)
+    )

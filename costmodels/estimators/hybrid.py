@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,10 @@ from profiler.statistics import t_quantile
 
 Floats = NDArray[np.float64]
 _FEWEST_GROUPS, _FEWEST_ROWS = 3, 60
+_CLEARLY = 0.9
+Form = Literal["trees", "smooth"]
+FORMS: tuple[Form, ...] = ("trees", "smooth")
+Correct = Mapping[float | None, Form] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,10 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         f(x) = x . b_kind   exp(r_kind(x))
 
-    b is `KindwiseNNLS`'s, and r boosted trees on the log residuals
-    (`costmodels.estimators.correction`), for a kind where leave-group-out says that they help, and
-    only inside the box of that kind's training columns; elsewhere r is 0, and the prices
-    extrapolate alone.
+    b is `KindwiseNNLS`'s, and r boosted trees on the log residuals, or a quadratic and trees on
+    what it leaves (`costmodels.estimators.correction`), for a kind where
+    leave-group-out says that they help, and only inside the box of that kind's training columns;
+    elsewhere r is 0, and the prices extrapolate alone.
 
     Parameters
     ----------
@@ -75,13 +79,15 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The fewest rows of a leaf.
     l2_regularization : float, default=1.0
         Of the leaves.
+    penalty : float, default=10.0
+        Ridge penalty of the quadratic, in rows.
     max_rows : int, default=5000
         Rows that r is fitted to, drawn at random where a kind has more.
     folds : int, default=5
         Groups are left out in at most so many parts to see if r helps.
-    correct : sequence, default=None
-        Kinds that get a correction without a test, none of the others; ``[None]`` where there is
-        one kind only. By default each is tested.
+    correct : dict, default=None
+        Kind -> ``"trees"`` or ``"smooth"`` (with the quadratic), for kinds that get a correction
+        without a test; the others get none. The only kind is ``None``. By default each is tested.
     random_state : int, RandomState instance or None, default=0
         Of the parts and of the rows drawn.
 
@@ -90,9 +96,12 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     base_ : KindwiseNNLS
         The prices.
     gains_ : dict
-        Kind -> `Gain` for each kind that was tried; the only kind is ``None``.
+        Kind -> `Gain` of the better form, for each kind that was tried; the only kind is
+        ``None``.
     corrections_ : dict
         Kind -> `Correction` where it helps.
+    forms_ : dict
+        Kind -> its form.
     n_features_in_ : int
         Columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -103,8 +112,10 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     r helps where the mean over the left-out groups of \\|f / y - 1\\|, the error that the prices
     minimise the square of, falls by more than chance: paired over groups, one-sided t at 5 %.
     Without *groups*, or with fewer than three of them or 60 rows of a kind, nothing can be shown
-    and r is 0. r never falls with a priced feature at equal ratios of the priced features and
-    equal unpriced ones, so that a layer that grows as a whole does not get cheaper.
+    and r is 0. Trees alone never fall with a priced feature at equal ratios of the priced features
+    and equal unpriced ones, so that a layer that grows as a whole is not made cheaper; with the
+    quadratic r may fall, and it is taken only where that error is a tenth lower than with trees
+    alone. Rows that the prices say nothing of, x . b = 0, take no part in r.
 
     Examples
     --------
@@ -125,9 +136,10 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 0.1,
         min_samples_leaf: int = 10,
         l2_regularization: float = 1.0,
+        penalty: float = 10.0,
         max_rows: int = 5000,
         folds: int = 5,
-        correct: Sequence[float | None] | None = None,
+        correct: Correct = None,
         random_state: Any = 0,
     ) -> None:
         self.kind_column = kind_column
@@ -137,6 +149,7 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.min_samples_leaf = min_samples_leaf
         self.l2_regularization = l2_regularization
+        self.penalty = penalty
         self.max_rows = max_rows
         self.folds = folds
         self.correct = correct
@@ -175,6 +188,7 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.base_.fit(self._for_base(design, kind), y, weight)
         self.gains_: dict[float | None, Gain] = {}
         self.corrections_: dict[float | None, Correction] = {}
+        self.forms_: dict[float | None, Form] = dict(self.correct or {})
         if groups is None and not self.correct:
             return self
         labels = (
@@ -222,31 +236,42 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return
         if self.correct is not None:
             if code in self.correct:
-                self.corrections_[code] = self._boost(X, y, weight)[1]
+                self.corrections_[code] = self._boost(X, y, weight, self.correct[code])[1]
             return
         if np.unique(labels).size < _FEWEST_GROUPS:
             return
         fold = fold_numbers(labels, self.folds, seed)
-        changes = [self._change(X, y, weight, fold == part) for part in np.unique(fold)]
-        left_out = np.concatenate([np.flatnonzero(fold == part) for part in np.unique(fold)])
-        self.gains_[code] = _gain(np.concatenate(changes, axis=1), np.asarray(labels)[left_out])
-        if self.gains_[code].helps:
-            self.corrections_[code] = self._boost(X, y, weight)[1]
+        parts = np.unique(fold)
+        left_out = np.concatenate([np.flatnonzero(fold == part) for part in parts])
+        gains = {}
+        for form in FORMS:
+            changes = [self._change(X, y, weight, fold == part, form) for part in parts]
+            gains[form] = _gain(np.concatenate(changes, axis=1), np.asarray(labels)[left_out])
+        clearly = gains["smooth"].corrected < _CLEARLY * gains["trees"].corrected
+        best: Form = "smooth" if clearly else "trees"
+        self.gains_[code] = gains[best]
+        if gains[best].helps:
+            self.forms_[code] = best
+            self.corrections_[code] = self._boost(X, y, weight, best)[1]
 
-    def _change(self, X: Floats, y: Floats, weight: Floats, out: NDArray[np.bool_]) -> Floats:
+    def _change(
+        self, X: Floats, y: Floats, weight: Floats, out: NDArray[np.bool_], form: Form
+    ) -> Floats:
         """\\|f / y - 1\\| of the rows *out*, without and with the correction, (2, rows)."""
-        prices, correction = self._boost(X[~out], y[~out], weight[~out])
+        prices, correction = self._boost(X[~out], y[~out], weight[~out], form)
         alone = self._split(X[out])[0] @ prices
         factor, _ = correction.log_factor(X[out][:, self._kept()])
         return np.abs(np.stack([alone, alone * np.exp(factor)]) / y[out] - 1)
 
-    def _boost(self, X: Floats, y: Floats, weight: Floats) -> tuple[Floats, Correction]:
+    def _boost(self, X: Floats, y: Floats, weight: Floats, form: Form) -> tuple[Floats, Correction]:
         """The prices of these rows alone, and the correction on them."""
         design, _ = self._split(X)
         prices = prices_of(design, y, weight / relative_scale(y, weight, 1e-6) ** 2)
         kept = self._kept()
         unpriced = {column_position(self, column, "unpriced") for column in self.unpriced}
-        columns = X[:, kept]
+        said = design @ prices > 0
+        said = said if said.any() else np.ones_like(said)
+        columns = X[said][:, kept]
         priced = tuple(
             place
             for place, j in enumerate(kept)
@@ -254,14 +279,15 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return prices, fit_correction(
             columns,
-            _log_ratio(y, design @ prices),
+            _log_ratio(y[said], design[said] @ prices),
             LogColumns.of(columns, priced),
             max_iter=self.n_trees,
             max_depth=self.max_depth,
             learning_rate=self.learning_rate,
             min_samples_leaf=self.min_samples_leaf,
             l2_regularization=self.l2_regularization,
-            weight=weight,
+            penalty=self.penalty if form == "smooth" else None,
+            weight=weight[said],
         )
 
     def _kept(self) -> list[int]:

@@ -81,7 +81,6 @@ def test_what_is_read_is_what_was_written(
         )
 
 
-@pytest.mark.xfail(reason="comparing stored corrections compares arrays", raises=ValueError)
 def test_models_that_were_used_can_be_compared(corrected: EnergyModel) -> None:
     assert corrected == EnergyModel.model_validate(corrected.model_dump())
 

@@ -67,10 +67,12 @@ def slow_row(model: EnergyModel, row: dict[str, float], kind: str) -> dict[str, 
         within = calibration.by_kind.get(kind, calibration.pooled)
         width = within
         if outside:
-            width = calibration.by_kind.get(f"{kind} outside", calibration.pooled)
+            width = calibration.by_kind.get(f"{kind} (outside)", model.outside)
         below = max(width.below_log, within.below_log)
         above = max(width.above_log, within.above_log)
-        calibrated = width.calibrated and (not outside or f"{kind} outside" in calibration.by_kind)
+        calibrated = width.calibrated and (
+            not outside or f"{kind} (outside)" in calibration.by_kind
+        )
     return {
         "energy_j": joules,
         "low_j": exp(log(joules) - below),

@@ -129,7 +129,9 @@ def test_each_grouping_is_tested_and_the_first_alone_calibrates() -> None:
     assert [test.nested for test in model.tests] == [True, False, False]
     assert model.calibrations == plain.calibrations
     assert model.tests[0] == plain.tests[0]
-    assert model.tests[1].verdict.startswith("uncalibrated: 4 left-out groups of 'family'")
+    assert model.tests[1].verdict == (
+        "4 groups of 'family' left out; intervals are calibrated by 'network'"
+    )
     assert model.tests[2].verdict.startswith("untested")
 
 
@@ -194,4 +196,4 @@ def test_intervals_cover_rows_of_networks_that_come_later() -> None:
 
 def test_labels_tell_rows_outside_apart() -> None:
     labels = interval_labels(np.array(["conv", "linear"]), np.array([True, False]))
-    assert labels.tolist() == ["conv", "linear outside"]
+    assert labels.tolist() == ["conv", "linear (outside)"]
