@@ -15,6 +15,9 @@ LEAST_SPREAD_LOG = 0.005
 """No model is believed to be better than half a percent on what it did not see."""
 _UNINFORMATIVE = 0.5
 _REWEIGHTED = 20
+_PARTS_REWEIGHTED = 5
+_CLEAR = 0.25
+_PARTS_APART = 3.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ def informative_rows(rows: Rows) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """Which rows speak, their log energies, and the variance of these by noise.
 
     A row is judged by what is expected of it, s f_i with the common scale s of all rows, never
-    by its own outcome: leaving out what came out low would raise the scale.
+    by its own outcome: leaving out what came out low would raise the scale. A part that B pays
+    far more for than the common scale says would have all its rows left out so; they are kept
+    where parts scaled one by one expect them, and they came out, at four times their noise.
     """
     f = rows.contributions.sum(axis=1)
     y, variance = rows.energy_j, rows.variance_j2
@@ -130,8 +135,12 @@ def informative_rows(rows: Rows) -> tuple[NDArray[np.bool_], Floats, Floats]:
             "the calibration blocks are at or below zero: nothing was measured on this "
             "device; calibrate with more time or a finer meter"
         )
-    noise = variance / (scale * f) ** 2
-    kept = np.asarray(noise < _UNINFORMATIVE**2)
+    common = variance / (scale * f) ** 2
+    expected = _scaled_by_part(rows, scale)
+    noise = variance / np.maximum(scale * f, expected) ** 2
+    least = np.minimum(expected, np.maximum(y, 0.0))
+    clear = variance < (_CLEAR * least) ** 2
+    kept = np.asarray((common < _UNINFORMATIVE**2) | clear)
     if kept.sum() < FEWEST_ROWS:
         raise InputError(
             f"{int(kept.sum())} of {y.size} calibration rows stand out of their noise where "
@@ -145,3 +154,24 @@ def informative_rows(rows: Rows) -> tuple[NDArray[np.bool_], Floats, Floats]:
         )
     # the mean of log y is low by half its relative variance
     return kept, np.log(y[kept]) + 0.5 * noise[kept], noise[kept]
+
+
+def _scaled_by_part(rows: Rows, scale: float) -> Floats:
+    """Expected joules where each part has a scale of its own, weakly held to the common one, (m,).
+
+    Least squares in J with theta >= 0, where rows drown in noise without a logarithm to break::
+
+        sum_i (y_i - theta . c_i)^2 / (v_i + s_i^2 E_i^2) + sum_j ((theta_j / scale - 1) / 3)^2
+    """
+    from scipy.optimize import nnls
+
+    parts = rows.contributions * scale
+    expected = parts.sum(axis=1)
+    hold = np.eye(parts.shape[1]) / _PARTS_APART
+    for _ in range(_PARTS_REWEIGHTED):
+        error = np.sqrt(rows.variance_j2 + (rows.spread_log * expected) ** 2)
+        design = np.vstack([parts / error[:, None], hold])
+        theta, _ = nnls(design, np.concatenate([rows.energy_j / error, hold.sum(axis=1)]))
+        # a row that nothing is left of would be taken for exact in the next round
+        expected = np.maximum(parts @ theta, 1e-3 * parts.sum(axis=1))
+    return np.asarray(expected)
