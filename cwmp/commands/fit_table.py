@@ -236,13 +236,30 @@ def _print_additivity(found: Additivity) -> None:
         [
             [name, *(_metric(scores, key, scale, unit) for key, _, scale, unit in _FIGURES[:3])]
             for name, scores in (
-                ("the plain sum", found.unscaled),
+                ("plain", found.unscaled),
                 ("scaled", found.without_overhead),
-                ("with an overhead", found.scores),
+                ("overhead", found.scores),
             )
         ],
-        note=found.verdict,
+        note=f"a whole is {_terms(found)}\n{found.verdict}",
     )
+
+
+def _terms(found: Additivity) -> str:
+    """What a whole was fitted as: so many times its layers' sum, and joules a layer."""
+    from costmodels.evaluation.additivity import COUNT, LAYERS
+    from profiler.units import format_si
+
+    words = []
+    for term in found.terms:
+        if term.name == LAYERS:
+            words.append(f"{term.value:.3g} times the sum of its layers")
+        else:
+            unit = "a layer" if term.name == COUNT else f"a unit of {term.name}"
+            words.append(f"{format_si(term.value, 'J')} {unit}")
+    if all(term.name != COUNT for term in found.terms):
+        return f"{' and '.join(words)}; no overhead a layer was shown to help"
+    return " and ".join(words)
 
 
 def _interval_rows(model: EnergyModel) -> list[list[str]]:

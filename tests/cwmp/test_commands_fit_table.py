@@ -1,4 +1,4 @@
-"""``cwmp fit TABLE --columns`` and ``cwmp predict --table``, driven as a user drives them."""
+"""``cwmp fit TABLE --columns SPEC``, driven as a user drives it."""
 
 from __future__ import annotations
 
@@ -10,93 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from jsonschema import Draft202012Validator
+from table_calls import FIT, PRICES, SPEC, Call, called_in, refused, table
 
-from costmodels import EnergyModel, TableSpec, features_of
-from cwmp.cli import cli
-from profiler.console import run
+from costmodels import EnergyModel
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-SCHEMA = GOLDEN.parents[1] / "docs" / "schemas" / "estimates.v1.schema.json"
-SPEC = """
-version = 1
-source = "a simulated board"
-kind = { column = "op" }
-[energy]
-column = "energy"
-unit = "mJ"
-[features]
-macs = { unit = "J/MAC" }
-bytes = { unit = "J/byte" }
-[groupings]
-network = "network"
-size = { feature = "macs", bins = 4 }
-"""
-PRICES = {"conv": (2e-11, 3e-9, 1e-5), "linear": (6e-11, 1e-9, 4e-6)}
-
-
-def table(networks: int = 12, rows: int = 10, seed: int = 0) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    m = networks * rows
-    macs = (10 ** generator.uniform(6, 9, m)).round()
-    moved = (10 ** generator.uniform(4, 7, m)).round()
-    op = np.where(np.arange(m) % 2 == 0, "conv", "linear")
-    prices = np.array([PRICES[name] for name in op])
-    joules = (prices * np.column_stack([macs, moved, np.ones(m)])).sum(axis=1)
-    joules *= np.exp(0.05 * generator.normal(size=m))
-    network = [f"net{number}" for number in np.repeat(np.arange(networks), rows)]
-    return pd.DataFrame(
-        {"network": network, "op": op, "macs": macs, "bytes": moved, "energy": 1e3 * joules}
-    )
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def flat(self) -> str:
-        return " ".join(self.out.split())
-
-
-Call = Callable[..., Outcome]
 
 
 @pytest.fixture
 def cwmp(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Call:
-    """``cwmp ...`` in a folder with a table and its spec, on an 80-column terminal."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
-    table().to_csv("table.csv", index=False)
-    Path("spec.toml").write_text(SPEC)
-
-    def call(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as left:
-            run(cli, [str(argument) for argument in arguments])
-        caught = capsys.readouterr()
-        if "--json" not in arguments:
-            assert max(map(len, caught.out.splitlines()), default=0) <= 80
-        return Outcome(int(str(left.value.code)), caught.out, caught.err)
-
-    return call
-
-
-FIT = ("fit", "table.csv", "--columns", "spec.toml", "-o", "model.json")
-PREDICT = ("predict", "model.json", "--table", "new.csv", "--columns", "spec.toml", "-o")
-
-
-def refused(outcome: Outcome, *words: str) -> None:
-    """Exit code 2, nothing on stdout, one line on stderr that names the thing, nothing written."""
-    assert outcome.code == 2
-    assert outcome.out == ""
-    assert outcome.err.count("\n") == 1
-    assert outcome.err.startswith("cwmp: ")
-    for word in words:
-        assert word in outcome.err
-    written = {path.name for path in Path().iterdir()}
-    assert written <= {"table.csv", "spec.toml", "new.csv", "other.csv"}
+    return called_in(tmp_path, capsys, monkeypatch)
 
 
 def test_fit_prints_findings_prices_tests_and_intervals(cwmp: Call) -> None:
@@ -112,7 +37,7 @@ def test_fit_prints_findings_prices_tests_and_intervals(cwmp: Call) -> None:
     for word in ("MAPE", "median error", "bias of the sum", "R2 of log", "Spearman", "held worst"):
         assert word in done.flat
     assert "12 left-out groups of 'network', where 90 % needs 9 and 95 % needs 19" in done.flat
-    assert "uncalibrated: 4 left-out groups of 'size'" in done.flat
+    assert "4 groups of 'size' left out; intervals are calibrated by 'network'" in done.flat
     model = EnergyModel.load("model.json")
     assert model.rows == 120
     for kind in model.kinds:
@@ -291,79 +216,36 @@ def test_a_table_without_columns_and_several_tables_are_told_what_to_do(cwmp: Ca
     refused(cwmp("fit", trace, "--estimator", "nnls", "-o", "m.json"), "go with a table")
 
 
-def test_predictions_through_the_file_are_the_model_s_bit_for_bit(cwmp: Call) -> None:
-    cwmp(*FIT)
-    new = table(2, 10, seed=9).drop(columns=["energy", "network"])
-    new.loc[0, "macs"], new.loc[1, "op"] = 1e13, "attention"
-    new.to_csv("new.csv", index=False)
-    asked = features_of("new.csv", TableSpec.load("spec.toml"))
-    found = EnergyModel.load("model.json").predict(asked.frame, asked.kind).frame()
-    done = cwmp(*PREDICT, "p.csv")
-    assert (done.code, done.err) == (0, "wrote p.csv\n")
-    outside = int((found["outside"] != "").sum())
-    assert found["outside"][0] == "macs"
-    assert f"{outside} of 20 rows lie outside what the model was fitted to, in macs (" in done.flat
-    assert "1 rows of kind 'attention', which no measurement supports" in done.flat
-    assert "if each is at the same end of its 95 % interval" in done.flat
-    cwmp(*PREDICT, "p.parquet")
-    cwmp(*PREDICT, "p.json")
-    content = json.loads(Path("p.json").read_text())
-    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(content)
-    for read in (
-        pd.read_csv("p.csv", keep_default_na=False, engine="python"),
-        pd.read_parquet("p.parquet"),
-        pd.DataFrame(content["rows"]),
+WHOLES = """
+[whole]
+rows = ["op == total"]
+of = "network"
+"""
+
+
+def test_whole_models_are_held_against_the_sums_of_their_layers(cwmp: Call) -> None:
+    rows = table()
+    sums = rows.groupby("network", sort=False)["energy"].sum()
+    whole = pd.DataFrame({"network": sums.index, "op": "total", "energy": 1.25 * sums.to_numpy()})
+    _save(pd.concat([rows, whole]))
+    Path("spec.toml").write_text(SPEC + WHOLES)
+    done = cwmp(*FIT, "--estimator", "nnls")
+    assert "120 rows are fitted" in done.flat
+    assert "12 rows of whole models (set aside" in done.flat
+    found = EnergyModel.load("model.json").additivity
+    assert found is not None
+    assert found.terms[0].value == pytest.approx(1.25, rel=0.05)
+    printed = done.out[done.out.index("whole models from") : done.out.index("intervals of a")]
+    cells = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
+    for name, scores in (
+        ("plain", found.unscaled),
+        ("scaled", found.without_overhead),
+        ("overhead", found.scores),
     ):
-        assert read["line"].tolist() == list(range(2, 22))
-        assert read["kind"].tolist() == new["op"].tolist()
-        for name in found:
-            assert read[name].tolist() == found[name].tolist(), name
-    wide = found["high_j"] / found["low_j"]
-    assert wide[1] > 10 * wide[2:].max()
-    assert not found["calibrated"][1]
-
-
-def test_predict_counts_rows_that_cannot_be_asked_about(cwmp: Call) -> None:
-    cwmp(*FIT)
-    new = table(2, 3).drop(columns=["energy", "network"])
-    new.loc[2, "macs"] = np.nan
-    new.to_csv("new.csv", index=False)
-    done = cwmp(*PREDICT, "p.csv", "--json")
-    told = json.loads(done.out)
-    assert (told["rows"], told["output"]) == (5, "p.csv")
-    assert told["findings"] == [
-        "1 rows whose feature 'macs' is missing or negative: dropped (line 4)"
-    ]
-    assert pd.read_csv("p.csv")["line"].tolist() == [2, 3, 5, 6, 7]
-    assert cwmp(*PREDICT, "p.csv").code == 2
-    assert cwmp(*PREDICT, "p.csv", "--force").code == 0
-
-
-def test_the_wrong_combination_is_named(cwmp: Call) -> None:
-    cost_model, energy_model = GOLDEN / "costmodel-v1.json", GOLDEN / "energymodel-v1.json"
-    given = ("--table", "table.csv", "--columns", "spec.toml")
-    refused(cwmp("predict", cost_model, *given, "-o", "p.csv"), "not fitted to a table", "--model")
-    refused(cwmp("predict", cost_model, "-o", "p.csv"), "--model")
-    refused(cwmp("predict", energy_model, "-o", "p.csv"), "--table TABLE and --columns")
-    refused(
-        cwmp("predict", energy_model, *given, "--model", "lenet", "-o", "p.csv"), "and no --model"
-    )
-    refused(cwmp("predict", energy_model, *given, "-o", "p.xlsx"), ".csv, .parquet or .json")
-    Path("new.csv").write_text("op\nconv\n")
-    asked = ("--table", "new.csv", "--columns", "spec.toml")
-    refused(cwmp("predict", energy_model, *asked, "-o", "p.csv"), "'macs'")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "word"),
-    [
-        ("simulated board", "my board", "edited or damaged"),
-        ('"version": 1', '"version": 9', "version 9"),
-        ('"checksum"', '"chksum"', "checksum"),
-    ],
-)
-def test_an_edited_or_newer_model_is_refused(cwmp: Call, old: str, new: str, word: str) -> None:
-    text = (GOLDEN / "energymodel-v1.json").read_text()
-    Path("new.csv").write_text(text.replace(old, new, 1))
-    given = ("--table", "table.csv", "--columns", "spec.toml", "-o", "p.csv")
-    refused(cwmp("predict", "new.csv", *given), word)
+        assert scores.mape.value is not None
+        assert scores.bias.value is not None
+        assert f" {100 * scores.mape.value:.3g} % [" in cells[name]
+        assert f" {100 * scores.bias.value:.3g} % [" in cells[name]
+        assert cells[name].count("]") == 3  # no cell is broken over two lines
+    assert found.unscaled.bias.value == pytest.approx(-0.2, abs=0.03)
+    assert f"{found.terms[0].value:.3g} times the sum of its layers" in " ".join(printed.split())
