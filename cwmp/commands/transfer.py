@@ -22,6 +22,8 @@ from profiler.console import (
 if TYPE_CHECKING:
     from costmodels.transfer.model import Transfer
 
+_MARK = {None: "FAMILY UNKNOWN", True: "ONE FAMILY", False: "WARNING, OTHER FAMILY"}
+
 
 @click.command(
     cls=ExampleCommand,
@@ -30,14 +32,27 @@ if TYPE_CHECKING:
 )
 @click.argument("costmodel", type=click.Path(path_type=Path))
 @click.argument("calibration", type=click.Path(path_type=Path))
-@output_option("The cost model of the calibration's device to write.")
+@click.option(
+    "--columns",
+    type=click.Path(path_type=Path),
+    help="CALIBRATION is a table and COSTMODEL an energy model: what the columns mean.",
+)
+@output_option("The model of the calibration's device to write.")
 @force_option
 @json_option
-def transfer(costmodel: Path, calibration: Path, output: Path, force: bool, as_json: bool) -> None:
-    """Correct COSTMODEL for another device by CALIBRATION, a trace of about 20 of its blocks.
+def transfer(
+    costmodel: Path,
+    calibration: Path,
+    columns: Path | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Correct COSTMODEL for another device by CALIBRATION, about 20 of its blocks.
 
-    Each part of a price is scaled, shrunk to a common scale, and it is tested whether the two
-    devices differ by more than scales.
+    CALIBRATION is a short trace, or with --columns a table of at least 3 rows, better 20. Each part
+    of a price is scaled, shrunk to a common scale, and it is tested whether the two devices differ
+    by more than scales.
     """
     from costmodels.costmodel import CostModel
     from costmodels.transfer.core import DeviceFamilyWarning
@@ -46,6 +61,9 @@ def transfer(costmodel: Path, calibration: Path, output: Path, force: bool, as_j
     from profiler.trace import Trace
 
     refuse_existing(output, force=force)
+    if columns is not None:
+        _of_table(costmodel, calibration, columns, output, force, as_json)
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeviceFamilyWarning)  # the verdict is printed
         found = fit_transfer(CostModel.load(costmodel), Trace.load(calibration))
@@ -64,6 +82,52 @@ def transfer(costmodel: Path, calibration: Path, output: Path, force: bool, as_j
         )
         return
     print_transfer(found)
+    say(f"wrote {output}")
+
+
+def _of_table(
+    energymodel: Path, table: Path, columns: Path, output: Path, force: bool, as_json: bool
+) -> None:
+    from costmodels.energymodel import EnergyModel
+    from costmodels.tables import TableSpec, read_samples
+    from costmodels.transfer.core import DeviceFamilyWarning
+    from costmodels.transfer.energy import transfer_energies
+
+    model = EnergyModel.load(energymodel)
+    samples = read_samples(table, TableSpec.load(columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeviceFamilyWarning)  # the verdict is printed
+        found = transfer_energies(model, samples)
+    found.model.save(output, force=force)
+    scores = found.model.tests[0].scores
+    error = None if scores is None else scores.mape.value
+    if as_json:
+        print_json(
+            {
+                "device": found.model.device,
+                "rows": found.rows,
+                "scales": [
+                    {"kind": kind, "feature": feature, "value": value, "low": low, "high": high}
+                    for (kind, feature), (value, low, high) in found.scales.items()
+                ],
+                "left_out_mape": error,
+                "family_p": found.p_value,
+                "same_family": found.same_family,
+                "verdict": found.verdict,
+                "assumptions": list(found.model.assumptions),
+            }
+        )
+        return
+    print_table(
+        f"prices on {found.model.device} over the first device, {found.rows} rows",
+        ["kind", "price", "scale", "95 %"],
+        [
+            [kind, feature, f"{value:.3g}", f"[{low:.3g}, {high:.3g}]"]
+            for (kind, feature), (value, low, high) in found.scales.items()
+        ],
+        note="" if error is None else f"rows left out in turn: MAPE {100 * error:.3g} %",
+    )
+    print_table("", ["verdict"], [[f"{_MARK[found.same_family]}: {found.verdict}"]])
     say(f"wrote {output}")
 
 
@@ -90,5 +154,4 @@ def print_transfer(found: Transfer) -> None:
             for operation in found.model.operations
         ),
     )
-    mark = {None: "FAMILY UNKNOWN", True: "ONE FAMILY", False: "WARNING, OTHER FAMILY"}
-    print_table("", ["verdict"], [[f"{mark[found.same_family]}: {found.verdict}"]])
+    print_table("", ["verdict"], [[f"{_MARK[found.same_family]}: {found.verdict}"]])
