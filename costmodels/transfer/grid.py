@@ -120,11 +120,11 @@ class _Whitener:
     def products(self, J: Floats, r: Floats) -> tuple[Floats, Floats, Floats]:
         """J^T V^-1 J, J^T V^-1 r and r^T V^-1 r, node by node."""
         weighted = self.weight * self.common
-        J_layer = np.einsum("nm,nmp,ml->nlp", weighted, J, self.member) * self.shrink[..., None]
+        J_layer = (self.member.T @ (weighted[..., None] * J)) * self.shrink[..., None]
         r_layer = ((weighted * r) @ self.member) * self.shrink
-        gram = np.einsum("nmp,nm,nmq->npq", J, self.weight, J, optimize=True)
+        gram = J.transpose(0, 2, 1) @ (self.weight[..., None] * J)
         return (
-            gram - np.einsum("nlp,nlq->npq", J_layer, J_layer),
+            gram - J_layer.transpose(0, 2, 1) @ J_layer,
             np.einsum("nmp,nm->np", J, self.weight * r) - np.einsum("nlp,nl->np", J_layer, r_layer),
             np.einsum("nm,nm->n", self.weight * r, r) - np.einsum("nl,nl->n", r_layer, r_layer),
         )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from costmodels.cells import CellMean, cell_means
 from costmodels.costfile import Origin
 from costmodels.costmodel import CostModel
+from costmodels.estimators.folds import fold_numbers
 from costmodels.features import cell_features, group_of
 from costmodels.records import Coefficient, OperationModel, TraceSource
 from costmodels.sources import trace_hash, utc_now
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _Z95 = 1.959964
+_PARTS = 10
 WIDEST_FACTOR = 100.0
 WEAKEST_FIRST: tuple[Origin, ...] = ("assumed", "modelled", "measured")
 
@@ -152,12 +154,16 @@ def _cells(model: CostModel, calibration: Trace) -> tuple[tuple[CellMean, ...], 
 
 
 def _leave_layers_out(parts: Parts, cells: Sequence[CellMean]) -> Floats:
-    """Corrected joules of each cell without any cell of its layer, NaN where too few are left."""
+    """Corrected joules of each cell without any cell of its layer, NaN where too few are left.
+
+    With more than ten layers they are left out in ten parts, every layer whole.
+    """
     labels = np.array([cell.group for cell in cells])
     predicted = np.full(len(cells), np.nan)
     every = parts.rows(cells).contributions
-    for name in dict.fromkeys(labels.tolist()):
-        out = labels == name
+    part = fold_numbers(labels, _PARTS, 0)
+    for number in np.unique(part):
+        out = part == number
         kept = [cell for cell, left in zip(cells, out, strict=True) if not left]
         try:
             found = correct(parts.rows(kept))
