@@ -21,7 +21,7 @@ from costmodels.estimators.quadratic import Quadratic, terms_of
 from costmodels.evaluation.additivity import Additivity
 from costmodels.evaluation.conformal import Calibration, Width
 from costmodels.evaluation.scores import Coverage, Scores
-from costmodels.records import Coefficient, Strict
+from costmodels.records import Coefficient, GroupResiduals, Strict
 from costmodels.samples import ANY_KIND
 from profiler.errors import FileFormatError
 from profiler.files import read_json, write_atomic
@@ -191,6 +191,8 @@ class EnergyModel(Strict):
         tests: by each grouping; the first calibrates.
         calibrations: half-widths of intervals at 90 and 95 %, by kind, inside and outside the
             range of training.
+        residuals: quantiles of log measured - log predicted by left-out group of the first
+            grouping; with more than a thousand groups those of the thousand largest.
         additivity: sums of left-out layers against whole models, where the table holds some.
         outside: the half-width at 95 % for rows outside the range of their kind, where the kind
             has too few of them to say.
@@ -220,6 +222,7 @@ class EnergyModel(Strict):
     kinds: tuple[KindModel, ...] = ()
     tests: Annotated[tuple[GroupTest, ...], Field(min_length=1)]
     calibrations: Annotated[tuple[Calibration, ...], Field(min_length=2, max_length=2)]
+    residuals: tuple[GroupResiduals, ...] = ()
     additivity: Additivity | None = None
     outside: Width
     unseen: Width

@@ -15,8 +15,9 @@ from costmodels.estimators.correction import Correction
 from costmodels.estimators.hybrid import Correct, Gain, HybridRegressor
 from costmodels.estimators.quadratic import Quadratic
 from costmodels.evaluation.additivity import LEAST_GROUPS, Additivity, fit_additivity
+from costmodels.evaluation.figures import log_residuals
 from costmodels.priceintervals import price_intervals
-from costmodels.records import Coefficient
+from costmodels.records import Coefficient, GroupResiduals
 from costmodels.samples import ANY_KIND, Samples
 from costmodels.sources import utc_now
 from costmodels.tabletests import Tested, test_model
@@ -25,6 +26,7 @@ from profiler.host import software_versions
 
 Floats = NDArray[np.float64]
 Estimator = Literal["auto", "nnls", "hybrid"]
+_MOST_RESIDUALS = 1000
 ESTIMATORS: tuple[Estimator, ...] = ("auto", "nnls", "hybrid")
 Progress = Callable[[str], None]
 
@@ -149,6 +151,7 @@ def fit_and_test(
         kinds=own,
         tests=tested.tests,
         calibrations=tested.calibrations,
+        residuals=_residuals(samples, tested),
         additivity=_additivity(samples, tested, seed),
         outside=tested.outside,
         unseen=tested.unseen,
@@ -158,6 +161,31 @@ def fit_and_test(
         software=software_versions(),
     )
     return model, tested
+
+
+def _residuals(samples: Samples, tested: Tested) -> tuple[GroupResiduals, ...]:
+    """Quantiles of each left-out group's log residuals, the largest groups first chosen."""
+    if np.isnan(tested.predicted_j).any():
+        return ()
+    residual = log_residuals(samples.energy_j, tested.predicted_j)
+    names, number, count = np.unique(samples.group, return_inverse=True, return_counts=True)
+    order = np.argsort(number.reshape(-1), kind="stable")
+    ends = np.cumsum(count)
+    chosen = np.sort(np.argsort(-count, kind="stable")[:_MOST_RESIDUALS])
+    found = []
+    for at in chosen.tolist():
+        values = residual[order[ends[at] - count[at] : ends[at]]]
+        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+        found.append(
+            GroupResiduals(
+                group=str(names[at]),
+                cells=int(count[at]),
+                q05=float(low),
+                median=float(middle),
+                q95=float(high),
+            )
+        )
+    return tuple(found)
 
 
 def _additivity(samples: Samples, tested: Tested, seed: int) -> Additivity | None:

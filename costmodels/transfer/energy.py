@@ -123,6 +123,7 @@ def transfer_energies(
             ),
             "outside": _wider(model.outside, wide[1]),
             "unseen": _wider(model.unseen, wide[1]),
+            "residuals": (),
             "additivity": None,
             "lowest_j": float(samples.energy_j.min()),
             "assumptions": (

@@ -14,7 +14,7 @@ from costmodels.estimators.bykind import KindwiseNNLS
 from costmodels.estimators.folds import fold_numbers
 from costmodels.evaluation.conformal import Calibration
 from costmodels.samples import Samples
-from costmodels.tablefit import Design, fit_samples
+from costmodels.tablefit import Design, fit_and_test, fit_samples
 from costmodels.tabletests import Tested as Outcome  # names that would be taken for tests
 from costmodels.tabletests import test_model as leave_out
 
@@ -197,3 +197,15 @@ def test_intervals_cover_rows_of_networks_that_come_later() -> None:
 def test_labels_tell_rows_outside_apart() -> None:
     labels = interval_labels(np.array(["conv", "linear"]), np.array([True, False]))
     assert labels.tolist() == ["conv", "linear (outside)"]
+
+
+def test_residuals_are_kept_by_group_with_their_quantiles() -> None:
+    samples = table(8, 12, 15, noise=0.2)
+    model, tested = fit_and_test(samples, estimator="nnls")
+    residual = np.log(samples.energy_j) - np.log(tested.predicted_j)
+    assert [found.group for found in model.residuals] == sorted(set(samples.group.tolist()))
+    for found in model.residuals:
+        mine = residual[samples.group == found.group]
+        assert found.cells == mine.size
+        expected = np.quantile(mine, [0.05, 0.5, 0.95])
+        np.testing.assert_allclose([found.q05, found.median, found.q95], expected)
