@@ -146,14 +146,15 @@ def fit_additivity(
     terms = _choose(columns, y, index, everything, candidates)
     scores = score(y, predicted, groups, seed)
     without = score(y, scaled, groups, seed)
+    unscaled = score(y, columns[LAYERS], groups, seed)
     return Additivity(
         terms=_terms(columns, y, index, terms, seed),
         scores=scores,
         without_overhead=without,
-        unscaled=score(y, columns[LAYERS], groups, seed),
+        unscaled=unscaled,
         predicted_j=tuple(predicted.tolist()),
         chosen=chosen,
-        verdict=_verdict(scores, without),
+        verdict=_verdict(scores, without, unscaled, chosen),
     )
 
 
@@ -251,9 +252,18 @@ def _terms(
     return tuple(Term(name=n, value=v, low=a, high=b) for n, v, a, b in ends)
 
 
-def _verdict(scores: Scores, without: Scores) -> str:
-    reached, before = scores.median_ape.value or 0.0, without.median_ape.value or 0.0
+def _verdict(scores: Scores, without: Scores, unscaled: Scores, chosen: Mapping[str, int]) -> str:
+    """What each way of adding up is off by; an overhead is named where a group chose one."""
+    plain = f"plain sums by {_median(unscaled)}"
+    where = "(median) on wholes of unseen groups"
+    if set(chosen) == {LAYERS}:
+        return f"scaled sums of layers are off by {_median(scores)} {where}; {plain}"
     return (
-        f"sums of layers are off by {100 * reached:.1f} % (median) on wholes of unseen groups; "
-        f"by {100 * before:.1f} % without an overhead"
+        f"scaled sums of layers with an overhead are off by {_median(scores)} {where}; "
+        f"scaled sums alone by {_median(without)}, {plain}"
     )
+
+
+def _median(scores: Scores) -> str:
+    value = scores.median_ape.value
+    return "an unknown error" if value is None else f"{100 * value:.1f} %"

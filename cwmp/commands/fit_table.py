@@ -230,16 +230,17 @@ def _verdicts(model: EnergyModel) -> list[str]:
 
 
 def _print_additivity(found: Additivity) -> None:
+    from costmodels.evaluation.additivity import LAYERS
+
+    ways = {"plain": found.unscaled, "scaled": found.without_overhead}
+    if set(found.chosen) != {LAYERS}:
+        ways["overhead"] = found.scores
     print_table(
         "\nwhole models from the sums of their left-out layers",
         ["", *(words for _, words, _, _ in _FIGURES[:3])],
         [
             [name, *(_metric(scores, key, scale, unit) for key, _, scale, unit in _FIGURES[:3])]
-            for name, scores in (
-                ("plain", found.unscaled),
-                ("scaled", found.without_overhead),
-                ("overhead", found.scores),
-            )
+            for name, scores in ways.items()
         ],
         note=f"a whole is {_terms(found)}\n{found.verdict}",
     )

@@ -125,3 +125,22 @@ def test_what_cannot_be_added_up_is_refused(change: dict) -> None:
         fit_additivity(
             given.pop("layer_sums_j"), given.pop("counts"), given.pop("whole_j"), **given
         )
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.005])
+def test_the_verdict_says_which_sums_are_off_by_what(overhead: float) -> None:
+    sums, counts, whole, groups = _wholes(3, scale=0.8, overhead=overhead, noise=0.01)
+    found = fit_additivity(sums, counts, whole, groups=groups)
+    off = [
+        f"{100 * scores.median_ape.value:.1f} %"
+        for scores in (found.scores, found.without_overhead, found.unscaled)
+        if scores.median_ape.value is not None
+    ]
+    where = "(median) on wholes of unseen groups"
+    assert found.verdict == (
+        f"scaled sums of layers with an overhead are off by {off[0]} {where}; "
+        f"scaled sums alone by {off[1]}, plain sums by {off[2]}"
+        if overhead
+        else f"scaled sums of layers are off by {off[0]} {where}; plain sums by {off[2]}"
+    )
+    assert off[0] != off[2]
