@@ -15,6 +15,8 @@ Labels = NDArray[np.str_]
 
 _TOTAL_ROWS = 20
 _FALLS = 0.01
+_WRAPS = 0.1
+_WRAP_FALL = 0.5  # of the column's range
 _FOLLOWS = 0.5
 _UNIT_ROWS = 20
 _VALLEY = 0.5  # decades on either side of a cut that must be all but empty
@@ -29,9 +31,10 @@ def refuse_cumulative(
     """Refuse a column that only ever grows along the file while the layers do not.
 
     On a device with 20 rows or more, independent rows never fall with probability 1/20! < 1e-18.
-    One fall in a hundred rows is allowed, for a counter that wraps. A table that somebody sorted
-    never falls either: there the values follow a feature (Spearman correlation of 0.5 or more),
-    and more closely than their differences do.
+    One fall in a hundred rows is allowed, for a counter that wraps, and up to one in ten where
+    each is half of the column's range or more, as wraps are. A table that somebody sorted never
+    falls either: there the values follow a feature (Spearman correlation of 0.5 or more), and
+    more closely than their differences do.
 
     Raises:
         InputError: names the column and what to write.
@@ -42,14 +45,16 @@ def refuse_cumulative(
         steps = np.diff(values[rows])
         if len(steps) + 1 < _TOTAL_ROWS or (steps > 0).sum() < _TOTAL_ROWS / 2:
             continue
-        if (steps < 0).mean() > _FALLS:
+        falls = steps < 0
+        wraps = falls & (-steps >= _WRAP_FALL * np.ptp(values[rows]))
+        if falls.mean() > _FALLS and ((falls & ~wraps).any() or wraps.mean() > _WRAPS):
             continue
         table = features[rows].iloc[1:]
         follows = _closest(values[rows][1:], table)
-        if follows < _FOLLOWS or _closest(steps, table) > follows:
+        if follows < _FOLLOWS or _closest(steps[~wraps], table[~wraps]) > follows:
             raise InputError(
-                f"column {what} grows over {len(steps) + 1} rows while the layers come in no "
-                f"order: {remedy}"
+                f"column {what} grows over {len(steps) + 1} rows{_falling(wraps)} while the "
+                f"layers come in no order: {remedy}"
             )
 
 
@@ -108,6 +113,11 @@ def suspect_units(
             f"rows {where}whose energy for their size is about 10^{factor:.1f} away from the "
             "others' (mixed units?)",
         )
+
+
+def _falling(wraps: NDArray[np.bool_]) -> str:
+    count = int(wraps.sum())
+    return f" (falling back {count} times, as a counter that wraps does)" if count else ""
 
 
 def _closest(values: Floats, features: pd.DataFrame) -> float:

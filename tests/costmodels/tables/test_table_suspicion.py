@@ -43,6 +43,30 @@ def test_a_running_total_of_each_device() -> None:
     np.testing.assert_allclose(samples.energy_j, expected["e"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("rows", "wraps"), [(30, 1), (60, 3), (300, 5), (1000, 40)])
+def test_a_running_total_that_wraps_often_is_refused(seed: int, rows: int, wraps: int) -> None:
+    frame = table(rows, seed)
+    totals = frame["e"].cumsum()
+    size = totals.iloc[-1] / (wraps + 0.5)
+    wrapped = frame.assign(e=totals % size)
+    with pytest.raises(InputError, match=rf"falling back {wraps} times, .* cumulative = true"):
+        samples_of(wrapped, spec())
+    samples = samples_of(wrapped, spec(**energy(cumulative=True, wrap_size=float(size))))
+    np.testing.assert_allclose(samples.energy_j, frame["e"][1:], rtol=1e-6)
+    assert len(samples_of(wrapped, spec(**energy(cumulative=False)))) == rows
+
+
+def test_sweeps_that_begin_anew_are_no_running_total() -> None:
+    macs = np.tile(np.geomspace(1e6, 1e9, 25), 8)
+    swept = pd.DataFrame({"macs": macs, "bytes": 1e4, "e": 1e-4 + 2e-11 * macs, "net": "a"})
+    assert len(samples_of(swept, spec(rows={"duplicates": "keep"}))) == 200
+    frame = table(200)
+    frame["e"] = np.sort(frame["e"])
+    frame.loc[[20, 70, 150], "e"] *= 0.9  # falls that no wrap makes: more than one in a hundred
+    assert len(samples_of(frame, spec())) == 200
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_rows_in_any_order_and_sorted_ones_are_no_running_total(seed: int) -> None:
     frame = table(100, seed)
