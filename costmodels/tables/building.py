@@ -30,6 +30,7 @@ from costmodels.tables.explained import (
 )
 from costmodels.tables.groups import grouping_labels
 from costmodels.tables.ledger import Ledger
+from costmodels.tables.oddlabels import remark_labels
 from costmodels.tables.reading import RawTable, read_table
 from costmodels.tables.spec import DeviceColumn, KindColumn, TableSpec
 from costmodels.tables.suspicion import refuse_cumulative, suspect_units
@@ -108,13 +109,15 @@ def _samples(raw: RawTable, spec: TableSpec, source: str) -> Samples:
     alive = ledger.alive
     fields = shape_fields(frame, spec, ledger)[alive].reset_index(drop=True)
     shape = shape_columns(fields, spec)
-    features, kind, device = features[alive].reset_index(drop=True), kind[alive], device[alive]
+    features, kinds = features[alive].reset_index(drop=True), kind
+    kind, device = kind[alive], device[alive]
     if spec.energy.cumulative is None:
         _refuse_totals(recorded_j[alive], duration_s, alive, device, features, spec)
     refuse = spec.rows.mixed_units == "refuse"
     suspect_units(energy_j[alive], features, kind, device, ledger, refuse=refuse)
     explained, features = features, varying(features, ledger)
     groupings, assumptions = grouping_labels(frame[alive], features, kind, device, spec, ledger)
+    remark_labels(frame, kinds, spec, ledger)
     return Samples(
         features=features,
         units={name: units[name] for name in features.columns},
