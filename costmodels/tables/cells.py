@@ -130,6 +130,12 @@ def split_lists(
     return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1), unfit
 
 
+def condition_column(condition: str) -> str | None:
+    """The column that a condition is about; None where it cannot be read."""
+    match = _CONDITION.match(condition)
+    return None if match is None else match["column"].strip("'\"")
+
+
 def matching(frame: pd.DataFrame, condition: str, where: str) -> Mask:
     """Which rows meet ``column == value``; compared as numbers where the value is one.
 

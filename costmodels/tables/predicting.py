@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from costmodels.samples import Finding
 from costmodels.tables.building import kinds_of
-from costmodels.tables.cells import matching, split_lists
+from costmodels.tables.cells import condition_column, is_blank, matching, split_lists
 from costmodels.tables.decimals import plain_numbers
 from costmodels.tables.explained import explain, shape_fields
 from costmodels.tables.ledger import Ledger
@@ -44,8 +44,10 @@ def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
     """The features of each row of a table whose energies nobody measured.
 
     The spec is the one that the model was fitted with, or another that gives the same features.
-    What it says about energies, groups, devices and unwanted rows is not looked at: every row is
-    asked about, and those without a usable shape are left out and counted.
+    What it says about energies, groups, devices and failed rows is not looked at. Every row is
+    asked about but those that ``rows.drop`` does not want; a condition on a column that this
+    table does not have, or has empty, is passed over. Rows without a usable shape are left out
+    and counted.
 
     Args:
         table: a file as `costmodels.tables.read_samples` reads it, or a frame.
@@ -70,6 +72,10 @@ def features_of(table: str | Path | pd.DataFrame, spec: TableSpec) -> Asked:
     frame = plain_numbers(frame, spec.file.decimal, lines, besides=set(spec.file.lists))
     ledger = Ledger(lines, found)
     kind = kinds_of(frame, spec, ledger)
+    for condition in spec.rows.drop:
+        name = condition_column(condition)
+        if name is None or (name in frame.columns and not is_blank(frame[name]).all()):
+            ledger.drop(matching(frame, condition, "rows.drop"), f"rows not wanted ({condition})")
     for condition in spec.whole.rows if spec.whole else ():
         ledger.drop(matching(frame, condition, "whole.rows"), f"rows of whole models ({condition})")
     for name, mask in unfit.items():

@@ -95,12 +95,25 @@ def test_rows_that_cannot_be_asked_about_are_counted(tmp_path: Path) -> None:
     assert from_file.findings == asked.findings
 
 
-def test_energies_groups_and_unwanted_rows_are_not_looked_at() -> None:
-    spec = TableSpec.from_dict(
-        SPEC | {"device": {"column": "host"}, "rows": {"drop": ["b == 4"], "failed": ["ok == 0"]}}
-    )
+def test_energies_groups_and_failed_rows_are_not_looked_at() -> None:
+    rows = {"drop": ["power > 9", "j == 0"], "failed": ["ok == 0"]}
+    spec = TableSpec.from_dict(SPEC | {"device": {"column": "host"}, "rows": rows})
     twice = pd.concat([layers(10), layers(10)])
     assert len(features_of(twice, spec)) == 20
+    assert len(features_of(twice.assign(j="", ok=0), spec)) == 20
+
+
+def test_unwanted_rows_are_not_asked_about() -> None:
+    frame = layers(10)
+    frame.loc[[3, 7], "op"] = "average"
+    spec = TableSpec.from_dict(SPEC | {"rows": {"drop": ["op == average", "status != ok"]}})
+    asked = features_of(frame, spec)
+    assert asked.lines.tolist() == [2, 3, 4, 6, 7, 8, 10, 11]
+    assert [str(found) for found in asked.findings] == [
+        "2 rows not wanted (op == average): dropped (line 5, 9)"
+    ]
+    with pytest.raises(InputError, match=r"rows\.drop cannot be read"):
+        features_of(frame, TableSpec.from_dict(SPEC | {"rows": {"drop": ["average"]}}))
 
 
 @pytest.mark.parametrize(
