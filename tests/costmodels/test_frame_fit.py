@@ -88,6 +88,70 @@ def test_unnamed_features_are_the_other_numbers_and_that_is_said() -> None:
     same(model, named)
 
 
+def test_several_energies_are_summed() -> None:
+    rows = frame()
+    parts = rows.assign(cpu=0.3 * rows["energy_j"], gpu=0.7 * rows["energy_j"])
+    given: dict[str, Any] = {"groups": "network", "features": ["macs", "bytes"]}
+    found = fit_cost_model(parts, energy=["cpu", "gpu"], **given)  # type: ignore[call-overload]
+    whole = fit_cost_model(rows, energy="energy_j", **given)
+    np.testing.assert_allclose(
+        [price.value for price in found.pooled.prices],
+        [price.value for price in whole.pooled.prices],
+        rtol=1e-6,
+    )
+    unnamed = fit_cost_model(
+        parts.drop(columns="energy_j"),
+        energy=["cpu", "gpu"],  # type: ignore[call-overload]
+        groups="network",
+    )
+    assert unnamed.features == ("calls", "macs", "bytes")
+
+
+def test_several_kinds_are_one_name() -> None:
+    rows = frame().assign(bits=np.where(np.arange(120) % 3, 16, 32))
+    given: dict[str, Any] = {"energy": "energy_j", "groups": "network"}
+    found = fit_cost_model(rows, kind=["op", "bits"], **given)
+    joined = rows["op"] + ", " + rows["bits"].astype(str)
+    assert {model.kind for model in found.kinds} == set(joined)
+    assert found.features == ("calls", "macs", "bytes")
+    same(
+        found,
+        fit_cost_model(rows.drop(columns="bits").assign(k=joined), kind="k", **given),
+        "data_hash",
+    )
+    same(fit_cost_model(rows, kind=["op"], **given), fit_cost_model(rows, kind="op", **given))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("number", np.arange(120)),
+        ("Unnamed: 0", np.random.default_rng(0).permutation(120) + 1),
+        ("again", np.arange(120) % 5 + 1),
+        ("Run", 7 * np.arange(120) % 31),
+        ("random seed", np.arange(120) * 3),
+        ("n_epochs", np.arange(120) * 2),
+    ],
+)
+def test_numbers_of_rows_and_runs_are_no_features(name: str, cells: np.ndarray) -> None:
+    given: dict[str, Any] = {"energy": "energy_j", "groups": "network", "kind": "op"}
+    model = fit_cost_model(frame().assign(**{name: cells}), **given)
+    assert model.features == ("calls", "macs", "bytes")
+    (said,) = [line for line in model.assumptions if line.startswith("no features are named")]
+    assert said.endswith(f"left out as numbers of rows or runs: {name}")
+    with pytest.raises(InputError, match=r"only number rows or runs.*give features"):
+        fit_cost_model(frame().assign(**{name: cells}).drop(columns=["macs", "bytes"]), **given)
+
+
+def test_sizes_are_features_whatever_they_look_like() -> None:
+    sizes = {"grid": np.repeat([1, 2, 3], 40), "width": 2 ** (np.arange(120) % 5), "grids": 5.0}
+    given: dict[str, Any] = {"energy": "energy_j", "groups": "network", "kind": "op"}
+    model = fit_cost_model(frame().assign(**sizes), **given)
+    (said,) = [line for line in model.assumptions if line.startswith("no features are named")]
+    assert "macs, bytes, grid, width, grids;" in said
+    assert "left out" not in said
+
+
 def test_a_shape_is_turned_into_macs_and_bytes() -> None:
     generator = np.random.default_rng(1)
     rows = pd.DataFrame(generator.integers(1, 500, (100, 3)), columns=["b", "i", "o"])
@@ -110,6 +174,11 @@ def test_a_shape_is_turned_into_macs_and_bytes() -> None:
         ({"groups": "netwrk"}, "did you mean 'network'"),
         ({"features": ["mac"]}, "did you mean 'macs'"),
         ({"kind": "opp"}, "did you mean 'op'"),
+        ({"kind": ["op", "famly"]}, "did you mean 'family'"),
+        ({"kind": []}, "kind is a column's name"),
+        ({"kind": 3}, "kind is a column's name"),
+        ({"energy": ["energy_j", 1]}, "energy is a column's name"),
+        ({"energy": ["energy_j", "gpu"]}, "'gpu', which the table does not have"),
         ({"unit": "erg"}, "unit"),
         ({"groups": {"size": {"feature": "flops"}}}, "flops"),
         ({"estimator": "forest"}, "no estimator 'forest'"),
