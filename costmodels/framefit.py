@@ -34,7 +34,7 @@ _COUNTING = frozenset(
         "epochs",
         "iteration",
         "iterations",
-    )  # fmt: skip
+    )
 )
 _LEAST_COUNTED = 4
 Features = Sequence[str] | Mapping[str, str | Mapping[str, Any]] | None
