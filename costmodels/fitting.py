@@ -54,9 +54,9 @@ def fit_cost_model(data: Trace | Sequence[Trace], *, seed: int = 0) -> CostModel
 def fit_cost_model(
     data: pd.DataFrame,
     *,
-    energy: str | Mapping[str, Any],
+    energy: str | Sequence[str] | Mapping[str, Any],
     groups: str | Sequence[str] | Mapping[str, Any] | None = None,
-    kind: str | Mapping[str, Any] | None = None,
+    kind: str | Sequence[str] | Mapping[str, Any] | None = None,
     features: Sequence[str] | Mapping[str, str | Mapping[str, Any]] | None = None,
     shape: Mapping[str, str | int] | None = None,
     device: str | None = None,
@@ -86,8 +86,8 @@ def fit_cost_model(
             project may differ; then the model's assumptions name them. Or a frame, one row a
             measurement.
         seed: of the resamples.
-        energy: the column of the energies, or ``[energy]`` of a table spec
-            (`costmodels.tables.spec`) as a dict, with its own units.
+        energy: the column of the energies, or several, of which the sum is meant; or
+            ``[energy]`` of a table spec (`costmodels.tables.spec`) as a dict, with its own units.
         groups: columns that are left out together when testing, the main one first; or
             ``[groupings]`` of a spec. By default bins of size.
         kind: the column of the layer kinds, or the kind of every row; by default none are told

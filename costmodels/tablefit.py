@@ -20,7 +20,7 @@ from costmodels.priceintervals import price_intervals
 from costmodels.records import Coefficient, GroupResiduals
 from costmodels.samples import ANY_KIND, Samples
 from costmodels.sources import utc_now
-from costmodels.tabletests import Tested, test_model
+from costmodels.tabletests import Tested, inner_parts, test_model
 from profiler.errors import InputError
 from profiler.host import software_versions
 
@@ -119,7 +119,7 @@ def fit_and_test(
         "hybrid": dict.fromkeys(kinds, "smooth"),
     }
     say("fitting")
-    fitted = design.estimator(always[estimator], 5, seed)
+    fitted = design.estimator(always[estimator], inner_parts(len(samples)), seed)
     fitted.fit(design.X, samples.energy_j, groups=samples.group)
     if not (fitted.base_.coef_ > 0).any():
         raise InputError(

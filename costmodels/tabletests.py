@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 LEVELS = (0.90, 0.95)
-_PARTS, _PARTS_OF_MANY, _PARTS_WITHOUT = 10, 5, 20
-_INNER_PARTS = 5
+_PARTS, _PARTS_OF_MANY, _PARTS_WITHOUT = 10, 4, 20
+_INNER_PARTS, _INNER_PARTS_OF_MANY = 5, 2
 _MANY_ROWS = 5000
 
 
@@ -98,6 +98,11 @@ def test_model(
     return Tested(tuple(tests), calibrations, beyond, unseen, predicted, inside, ())
 
 
+def inner_parts(rows: int) -> int:
+    """In how many parts groups are left out to choose a correction; fewer of a large table."""
+    return _INNER_PARTS if rows <= _MANY_ROWS else _INNER_PARTS_OF_MANY
+
+
 @dataclass(frozen=True)
 class _LeftOut:
     predicted_j: Floats
@@ -126,7 +131,7 @@ def _left_out(
     for number in range(count):
         say(f"leaving out by {name}: part {number + 1} of {count}")
         out = part == number
-        model = design.estimator(correct, _INNER_PARTS, seed)
+        model = design.estimator(correct, inner_parts(rows), seed)
         model.fit(design.X[~out], samples.energy_j[~out], groups=samples.group[~out])
         prices_alone = model.base_.predict(_for_base(design, out))
         predicted[out] = _positive(model.predict(design.X[out]), model, samples, design, out)

@@ -65,9 +65,9 @@ def test_the_unit_of_the_energies_is_a_unit() -> None:
     rows = frame()
     given: dict[str, Any] = {"groups": "network", "features": ["macs", "bytes"]}
     joules = fit_cost_model(rows, energy="energy_j", **given)
-    rows["energy_j"] *= 1e6
-    micro = fit_cost_model(rows, energy="energy_j", unit="uJ", **given)
-    named = fit_cost_model(rows, energy={"column": "energy_j", "unit": "uJ"}, **given)
+    rows["energy"] = 1e6 * rows["energy_j"]
+    micro = fit_cost_model(rows, energy="energy", unit="uJ", **given)
+    named = fit_cost_model(rows, energy={"column": "energy", "unit": "uJ"}, **given)
     for model in (micro, named):
         np.testing.assert_allclose(
             [price.value for price in model.pooled.prices],
@@ -92,7 +92,7 @@ def test_several_energies_are_summed() -> None:
     rows = frame()
     parts = rows.assign(cpu=0.3 * rows["energy_j"], gpu=0.7 * rows["energy_j"])
     given: dict[str, Any] = {"groups": "network", "features": ["macs", "bytes"]}
-    found = fit_cost_model(parts, energy=["cpu", "gpu"], **given)  # type: ignore[call-overload]
+    found = fit_cost_model(parts, energy=["cpu", "gpu"], **given)
     whole = fit_cost_model(rows, energy="energy_j", **given)
     np.testing.assert_allclose(
         [price.value for price in found.pooled.prices],
@@ -101,7 +101,7 @@ def test_several_energies_are_summed() -> None:
     )
     unnamed = fit_cost_model(
         parts.drop(columns="energy_j"),
-        energy=["cpu", "gpu"],  # type: ignore[call-overload]
+        energy=["cpu", "gpu"],
         groups="network",
     )
     assert unnamed.features == ("calls", "macs", "bytes")
