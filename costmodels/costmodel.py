@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from costmodels.costfile import CostFile, Origin
 from costmodels.features import FEATURES_VERSION
 from costmodels.records import ANY_KIND, Hash, OperationModel, Strict, TraceSource
+from costmodels.signed import load_signed, save_signed
 from costmodels.tracetests import TraceTest
 from costmodels.wholesteps import WholeStep
-from profiler.errors import FileFormatError
-from profiler.files import read_json, write_atomic
 from profiler.layers import LayerInfo
-from profiler.trace import describe
 from profiler.workloads import Cell
 
 SCHEMA: Literal["cwmp.costmodel"] = "cwmp.costmodel"
@@ -102,10 +98,7 @@ class CostModel(Strict):
         Raises:
             OutputExistsError: *path* exists and *force* is false.
         """
-        content = self.model_dump(mode="json")
-        signed = {**content, "checksum": _checksum(content)}
-        text = json.dumps(signed, indent=1, allow_nan=False) + "\n"
-        write_atomic(Path(path), text.encode(), force=force)
+        save_signed(self, path, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> CostModel:
@@ -115,27 +108,5 @@ class CostModel(Strict):
             InputFileError: the file is absent or unreadable.
             FileFormatError: not a cost model, another version, edited, or refused content.
         """
-        path = Path(path)
-        raw = read_json(path)
-        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
-            raise FileFormatError(f"{path} is not a cost model: its schema is not {SCHEMA!r}")
-        for key, known in (("version", VERSION), ("features_version", FEATURES_VERSION)):
-            if raw.get(key) != known:
-                raise FileFormatError(
-                    f"{path} has cost model {key.replace('_', ' ')} {raw.get(key)!r}; this "
-                    f"release reads {known}: fit it again with 'cwmp fit'"
-                )
-        if raw.pop("checksum", None) != _checksum(raw):
-            raise FileFormatError(
-                f"{path} does not match its checksum, it was edited or damaged: "
-                "fit it again with 'cwmp fit'"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+        versions = {"version": VERSION, "features_version": FEATURES_VERSION}
+        return load_signed(cls, path, name="a cost model", schema=SCHEMA, versions=versions)

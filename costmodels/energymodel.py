@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from costmodels.costfile import Origin
 from costmodels.estimators.correction import Correction, LogColumns
@@ -23,9 +21,8 @@ from costmodels.evaluation.conformal import Calibration, Width
 from costmodels.evaluation.scores import Coverage, Scores
 from costmodels.records import Coefficient, GroupResiduals, Strict
 from costmodels.samples import ANY_KIND
+from costmodels.signed import load_signed, save_signed
 from profiler.errors import FileFormatError
-from profiler.files import read_json, write_atomic
-from profiler.trace import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,10 +276,7 @@ class EnergyModel(Strict):
         Raises:
             OutputExistsError: *path* exists and *force* is false.
         """
-        content = self.model_dump(mode="json")
-        signed = {**content, "checksum": _checksum(content)}
-        text = json.dumps(signed, indent=1, allow_nan=False) + "\n"
-        write_atomic(Path(path), text.encode(), force=force)
+        save_signed(self, path, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> EnergyModel:
@@ -292,26 +286,6 @@ class EnergyModel(Strict):
             InputFileError: the file is absent or unreadable.
             FileFormatError: not an energy model, another version, edited, or refused content.
         """
-        path = Path(path)
-        raw = read_json(path)
-        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
-            raise FileFormatError(f"{path} is not an energy model: its schema is not {SCHEMA!r}")
-        if raw.get("version") != VERSION:
-            raise FileFormatError(
-                f"{path} has energy model version {raw.get('version')!r}; this release reads "
-                f"{VERSION}: fit it again with 'cwmp fit'"
-            )
-        if raw.pop("checksum", None) != _checksum(raw):
-            raise FileFormatError(
-                f"{path} does not match its checksum, it was edited or damaged: "
-                "fit it again with 'cwmp fit'"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+        return load_signed(
+            cls, path, name="an energy model", schema=SCHEMA, versions={"version": VERSION}
+        )

@@ -232,15 +232,15 @@ def test_an_edited_or_foreign_file_is_refused(
         _set("operations", 0, "validation", "half_width_log", value=0.0),
     ],
 )
-def test_impossible_content_is_refused_even_with_a_valid_checksum(
+def test_impossible_content_is_refused_even_with_a_validchecksum(
     model: CostModel, tmp_path: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    from costmodels.costmodel import _checksum
+    from costmodels.signed import checksum
 
     path = tmp_path / "model.json"
     raw = json.loads(model.model_dump_json())
     change(raw)
-    path.write_text(json.dumps({**raw, "checksum": _checksum(raw)}))
+    path.write_text(json.dumps({**raw, "checksum": checksum(raw)}))
     with pytest.raises(FileFormatError, match="is refused: operations"):
         CostModel.load(path)
 

@@ -12,9 +12,9 @@ from simulated_traces import TRUE_A_J, TRUE_C_J, Truth, linear_truth, simulate
 
 from costmodels import CostModel, fit_cost_model
 from costmodels.cells import cell_means
-from costmodels.costmodel import _checksum
 from costmodels.kindprices import _Contest, own_prices
 from costmodels.regression import fit_regression
+from costmodels.signed import checksum
 from profiler.errors import FileFormatError
 from profiler.layers import LayerInfo
 
@@ -111,7 +111,7 @@ def test_a_model_with_prices_by_kind_round_trips_and_one_without_the_pooled_is_r
         ([first, second, second, *rest], "prices twice"),
     ):
         changed = {**raw, "operations": operations}
-        path.write_text(json.dumps({**changed, "checksum": _checksum(changed)}))
+        path.write_text(json.dumps({**changed, "checksum": checksum(changed)}))
         with pytest.raises(FileFormatError, match=message):
             CostModel.load(path)
 
