@@ -7,9 +7,12 @@ from math import inf, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.estimators.bykind import distinguishable, relative_scale
 from costmodels.estimators.folds import fold_numbers
-from costmodels.estimators.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import (
+    distinguishable,
+    nonnegative_least_squares,
+    relative_scale,
+)
 from profiler.statistics import t_quantile
 
 Floats = NDArray[np.float64]

@@ -165,17 +165,11 @@ def arrays(cells: Sequence[CellMean]) -> tuple[Floats, Floats, Floats]:
 
 def fit_prices(X: Floats, y: Floats, noise: Floats) -> Floats:
     """Prices of at least zero by least squares on relative error, shape (p,)."""
+    from costmodels.estimators.leastsquares import distinguishable
     from costmodels.estimators.relative import RelativeNNLS
 
-    kept = _distinguishable(X)
+    kept = distinguishable(X)
     prices = np.zeros(X.shape[1])
     found = RelativeNNLS(refits=_REFITS).fit(X[:, kept], y, variance=noise)
     prices[kept] = found.coef_
     return prices
-
-
-def _distinguishable(X: Floats) -> list[int]:
-    """Columns of which none is proportional to a later one in these rows."""
-    norm = np.maximum(np.linalg.norm(X, axis=0), 1e-300)
-    alike = np.abs((X / norm).T @ (X / norm)) > 1.0 - 1e-12
-    return [j for j in range(X.shape[1]) if not alike[j, j + 1 :].any()]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from costmodels.estimators.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import distinguishable, prices_of, relative_scale
 
 Floats = NDArray[np.float64]
 
@@ -168,40 +168,6 @@ def column_position(estimator: Any, column: int | str, parameter: str) -> int:
             f"{parameter} {column} is not one of {estimator.n_features_in_} columns, from 0"
         )
     return column
-
-
-def relative_scale(
-    y: Floats, weight: Floats, relative_floor: float, kind: Floats | None = None
-) -> Floats:
-    """max(|y|, floor), never zero; the floor is a share of the weighted mean of a kind's |y|."""
-    if kind is not None:
-        scale = np.empty_like(y)
-        for code in np.unique(kind):
-            rows = kind == code
-            scale[rows] = relative_scale(y[rows], weight[rows], relative_floor)
-        return scale
-    size = np.abs(y)
-    floor = relative_floor * float(weight @ size) / max(float(weight.sum()), 1e-300)
-    if floor == 0:
-        counted = size[(weight > 0) & (size > 0)]
-        floor = float(counted.min()) if counted.size else 1.0
-    return np.maximum(size, floor)
-
-
-def prices_of(design: Floats, y: Floats, weight: Floats) -> Floats:
-    """b >= 0 of weighted least squares; 0 for a column proportional to a later one."""
-    kept = distinguishable(design * np.sqrt(weight)[:, None])
-    prices = np.zeros(design.shape[1])
-    prices[kept] = nonnegative_least_squares(design[:, kept], y, weight)
-    return prices
-
-
-def distinguishable(design: Floats) -> list[int]:
-    """Columns that are not all zero and of which none is proportional to a later one."""
-    norm = np.linalg.norm(design, axis=0)
-    unit = design / np.where(norm > 0, norm, 1.0)
-    alike = np.abs(unit.T @ unit) > 1.0 - 1e-12
-    return [j for j in range(norm.size) if norm[j] > 0 and not alike[j, j + 1 :].any()]
 
 
 def _varying(design: Floats) -> int:

@@ -18,9 +18,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from costmodels.estimators.bykind import KindwiseNNLS, column_position, prices_of, relative_scale
+from costmodels.estimators.bykind import KindwiseNNLS, column_position
 from costmodels.estimators.correction import Correction, LogColumns, fit_correction
 from costmodels.estimators.folds import fold_numbers
+from costmodels.estimators.leastsquares import prices_of, relative_scale
 from profiler.statistics import t_quantile
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from costmodels.estimators.leastsquares import nonnegative_least_squares
+from costmodels.estimators.leastsquares import nonnegative_least_squares, relative_scale
 
 
 class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -101,18 +101,10 @@ class RelativeNNLS(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             check_consistent_length(X, known)
         size = np.abs(y)
         for _ in range(1 + self.refits):
-            scale = self._scale(size, weight)
+            scale = relative_scale(size, weight, self.relative_floor)
             self.coef_ = nonnegative_least_squares(design, y, weight / (scale**2 + known))
             size = np.abs(design @ self.coef_)
         return self
-
-    def _scale(self, size: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """max(size, floor), never zero."""
-        floor = self.relative_floor * float(weight @ size) / max(float(weight.sum()), 1e-300)
-        if floor == 0:
-            counted = size[(weight > 0) & (size > 0)]
-            floor = float(counted.min()) if counted.size else 1.0
-        return np.maximum(size, floor)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """X @ coef_.
