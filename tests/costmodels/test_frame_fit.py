@@ -63,7 +63,11 @@ def test_it_is_the_spec_written_in_python() -> None:
 
 def test_the_unit_of_the_energies_is_a_unit() -> None:
     rows = frame()
-    given: dict[str, Any] = {"groups": "network", "features": ["macs", "bytes"]}
+    given: dict[str, Any] = {
+        "estimator": "nnls",
+        "groups": "network",
+        "features": ["macs", "bytes"],
+    }
     joules = fit_cost_model(rows, energy="energy_j", **given)
     rows["energy"] = 1e6 * rows["energy_j"]
     micro = fit_cost_model(rows, energy="energy", unit="uJ", **given)
@@ -78,20 +82,27 @@ def test_the_unit_of_the_energies_is_a_unit() -> None:
 
 def test_unnamed_features_are_the_other_numbers_and_that_is_said() -> None:
     rows = frame().assign(offset=-1.0, note="text")
-    model = fit_cost_model(rows, energy="energy_j", groups="network", kind="op")
+    given: dict[str, Any] = {
+        "energy": "energy_j",
+        "groups": "network",
+        "kind": "op",
+        "estimator": "nnls",
+    }
+    model = fit_cost_model(rows, **given)
     assert model.features == ("calls", "macs", "bytes")
     (said,) = [line for line in model.assumptions if line.startswith("no features are named")]
     assert "macs, bytes;" in said
-    named = fit_cost_model(
-        rows, energy="energy_j", groups="network", kind="op", features=["macs", "bytes"]
-    )
-    same(model, named)
+    same(model, fit_cost_model(rows, features=["macs", "bytes"], **given))
 
 
 def test_several_energies_are_summed() -> None:
     rows = frame()
     parts = rows.assign(cpu=0.3 * rows["energy_j"], gpu=0.7 * rows["energy_j"])
-    given: dict[str, Any] = {"groups": "network", "features": ["macs", "bytes"]}
+    given: dict[str, Any] = {
+        "estimator": "nnls",
+        "groups": "network",
+        "features": ["macs", "bytes"],
+    }
     found = fit_cost_model(parts, energy=["cpu", "gpu"], **given)
     whole = fit_cost_model(rows, energy="energy_j", **given)
     np.testing.assert_allclose(
@@ -103,13 +114,14 @@ def test_several_energies_are_summed() -> None:
         parts.drop(columns="energy_j"),
         energy=["cpu", "gpu"],
         groups="network",
+        estimator="nnls",
     )
     assert unnamed.features == ("calls", "macs", "bytes")
 
 
 def test_several_kinds_are_one_name() -> None:
     rows = frame().assign(bits=np.where(np.arange(120) % 3, 16, 32))
-    given: dict[str, Any] = {"energy": "energy_j", "groups": "network"}
+    given: dict[str, Any] = {"estimator": "nnls", "energy": "energy_j", "groups": "network"}
     found = fit_cost_model(rows, kind=["op", "bits"], **given)
     joined = rows["op"] + ", " + rows["bits"].astype(str)
     assert {model.kind for model in found.kinds} == set(joined)
@@ -134,7 +146,12 @@ def test_several_kinds_are_one_name() -> None:
     ],
 )
 def test_numbers_of_rows_and_runs_are_no_features(name: str, cells: np.ndarray) -> None:
-    given: dict[str, Any] = {"energy": "energy_j", "groups": "network", "kind": "op"}
+    given: dict[str, Any] = {
+        "estimator": "nnls",
+        "energy": "energy_j",
+        "groups": "network",
+        "kind": "op",
+    }
     model = fit_cost_model(frame().assign(**{name: cells}), **given)
     assert model.features == ("calls", "macs", "bytes")
     (said,) = [line for line in model.assumptions if line.startswith("no features are named")]
@@ -145,7 +162,12 @@ def test_numbers_of_rows_and_runs_are_no_features(name: str, cells: np.ndarray) 
 
 def test_sizes_are_features_whatever_they_look_like() -> None:
     sizes = {"grid": np.repeat([1, 2, 3], 40), "width": 2 ** (np.arange(120) % 5), "grids": 5.0}
-    given: dict[str, Any] = {"energy": "energy_j", "groups": "network", "kind": "op"}
+    given: dict[str, Any] = {
+        "estimator": "nnls",
+        "energy": "energy_j",
+        "groups": "network",
+        "kind": "op",
+    }
     model = fit_cost_model(frame().assign(**sizes), **given)
     (said,) = [line for line in model.assumptions if line.startswith("no features are named")]
     assert "macs, bytes, grid, width, grids;" in said
@@ -161,6 +183,7 @@ def test_a_shape_is_turned_into_macs_and_bytes() -> None:
         energy="joules",
         kind="linear",
         shape={"batch": "b", "in_features": "i", "out_features": "o"},
+        estimator="nnls",
     )
     price = next(price for price in model.kinds[0].prices if price.feature == "macs")
     assert price.value == pytest.approx(4e-11, rel=0.01)
@@ -186,6 +209,7 @@ def test_a_shape_is_turned_into_macs_and_bytes() -> None:
 )
 def test_a_wrong_name_is_one_clear_error(change: dict[str, Any], words: str) -> None:
     given: dict[str, Any] = {
+        "estimator": "nnls",
         "energy": "energy_j",
         "groups": "network",
         "features": ["macs", "bytes"],
