@@ -27,6 +27,8 @@ from profiler.host import software_versions
 Floats = NDArray[np.float64]
 Estimator = Literal["auto", "nnls", "hybrid"]
 _MOST_RESIDUALS = 1000
+TREES = 100
+"""Boosted trees of a correction."""
 ESTIMATORS: tuple[Estimator, ...] = ("auto", "nnls", "hybrid")
 Progress = Callable[[str], None]
 
@@ -66,6 +68,7 @@ class Design:
         return HybridRegressor(
             kind_column=self.kind_column,
             unpriced=list(range(self.priced, self.kind_column)),
+            n_trees=TREES,
             folds=folds,
             correct=correct,
             random_state=seed,
