@@ -160,7 +160,7 @@ def fit_and_test(
         unseen=tested.unseen,
         lowest_j=float(samples.energy_j.min()),
         findings=tuple(map(str, samples.findings)),
-        assumptions=(*samples.assumptions, *_assumptions(samples, design, own, tested)),
+        assumptions=(*samples.assumptions, *_assumptions(samples, design, own)),
         software=software_versions(),
     )
     return model, tested
@@ -277,10 +277,8 @@ def _quadratic(found: Quadratic) -> QuadraticPart:
     )
 
 
-def _assumptions(
-    samples: Samples, design: Design, own: Sequence[KindModel], tested: Tested
-) -> list[str]:
-    sentences = list(tested.assumptions)
+def _assumptions(samples: Samples, design: Design, own: Sequence[KindModel]) -> list[str]:
+    sentences: list[str] = []
     priced = {ANY_KIND, *(model.kind for model in own)}
     without = [name for name in design.kinds if name not in priced]
     if without:

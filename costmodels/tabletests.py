@@ -41,7 +41,6 @@ class Tested:
         unseen: the reach at 95 % of intervals for a kind never seen.
         predicted_j: left-out predictions by the first grouping, shape (m,); NaN with one group.
         inside: whether each row lay inside the range of the rows that predicted it, shape (m,).
-        assumptions: one sentence each.
     """
 
     tests: tuple[GroupTest, ...]
@@ -50,7 +49,6 @@ class Tested:
     unseen: Width
     predicted_j: Floats
     inside: NDArray[np.bool_]
-    assumptions: tuple[str, ...]
 
 
 def test_model(
@@ -95,7 +93,7 @@ def test_model(
     unseen = _unseen(samples, design, calibrations[1].pooled)
     out = ~inside[usable]
     beyond = Calibration.fit(residual[out], samples.group[usable][out], level=LEVELS[1]).pooled
-    return Tested(tuple(tests), calibrations, beyond, unseen, predicted, inside, ())
+    return Tested(tuple(tests), calibrations, beyond, unseen, predicted, inside)
 
 
 def inner_parts(rows: int) -> int:
