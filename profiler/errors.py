@@ -19,6 +19,7 @@ that a caller would reach for without knowing this project::
      +-- OutputExistsError          (FileExistsError)  would replace a file unasked
      +-- OutputError                (OSError)          an output that cannot be written
      +-- MissingExtraError          (ImportError)      an optional package is not installed
+     +-- RoundError                 (RuntimeError)     a federated round that cannot be completed
 
 A message says what is wrong, where, and what to do, in one line.
 """
@@ -88,3 +89,7 @@ class OutputError(CwmpError, OSError):
 
 class MissingExtraError(CwmpError, ImportError):
     """A feature needs a package that is not installed."""
+
+
+class RoundError(CwmpError, RuntimeError):
+    """A federated round that cannot be completed: no client's update arrived."""

@@ -68,7 +68,8 @@ class Rates:
         entries = [Entry(number, None, "server", "encode", self._encoded_download(record))]
         applied = self._update(record.touched)
         received = self._sent(record.downlink_bytes)
-        for client, done in enumerate(record.clients):
+        for done in record.clients:
+            client = done.client
             entries.extend(self._client(number, client, done, rule))
             entries.append(
                 Entry(

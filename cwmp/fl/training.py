@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Arrays = Mapping[str, NDArray[np.float32]]
+_EVALUATED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,13 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True)
 class LocalPlan:
-    """How a client trains: SGD with momentum from zero, v <- m v + g; w <- w - lr v."""
+    """How a client trains: SGD with momentum from zero, v <- m v + (g + d w); w <- w - lr v."""
 
     epochs: int = 1
     batch_size: int = 32
     lr: float = 0.05
     momentum: float = 0.0
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -60,6 +62,8 @@ class LocalPlan:
                 f"the learning rate must be positive and the momentum in [0, 1), got "
                 f"{self.lr} and {self.momentum}"
             )
+        if not (np.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"the weight decay must be 0 or more, got {self.weight_decay}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,27 @@ class LocalResult:
     buffers: Arrays
     batches: tuple[int, ...]
     loss: float
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a set of examples.
+
+    Attributes:
+        accuracy, loss: share of right answers, mean cross-entropy.
+        right, examples: right answers and examples by label; shape (classes,).
+    """
+
+    accuracy: float
+    loss: float
+    right: tuple[int, ...]
+    examples: tuple[int, ...]
+
+    @property
+    def by_class(self) -> NDArray[np.float64]:
+        """Accuracy by label; NaN where there is no example."""
+        with np.errstate(invalid="ignore"):
+            share: NDArray[np.float64] = np.divide(self.right, self.examples, dtype=np.float64)
+        return share
 
 
 class Trainer:
@@ -130,7 +155,13 @@ class Trainer:
         return ModelState(_copies(self._views), _copies(self._buffers), counters)
 
     def train(
-        self, state: ModelState, x: Tensor, y: Tensor, generator: np.random.Generator
+        self,
+        state: ModelState,
+        x: Tensor,
+        y: Tensor,
+        generator: np.random.Generator,
+        *,
+        lr_factor: float = 1.0,
     ) -> LocalResult:
         """Local SGD from *state* on examples *x*, *y*.
 
@@ -140,6 +171,7 @@ class Trainer:
             y: int64, shape (n,).
             generator: draws the order of examples, and the seed of what the model itself draws
                 (dropout): equal generators give bit-equal results.
+            lr_factor: by what the plan's learning rate is multiplied.
 
         Raises:
             InputError: the model cannot be trained on these examples.
@@ -158,7 +190,8 @@ class Trainer:
                 order = torch.from_numpy(generator.permutation(len(y)))
                 shuffled_x, shuffled_y = x[order], y[order]
                 for part in _batches(len(y), self.plan.batch_size):
-                    losses.append(self._step(shuffled_x[part], shuffled_y[part], velocity))
+                    examples = shuffled_x[part], shuffled_y[part]
+                    losses.append(self._step(*examples, velocity, self.plan.lr * lr_factor))
                     batches.append(part.stop - part.start)
         change = self._flat - start
         return LocalResult(
@@ -168,8 +201,8 @@ class Trainer:
             loss=float(torch.stack(losses).mean()),
         )
 
-    def evaluate(self, state: ModelState, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """(accuracy, mean cross-entropy) of *state* on *x*, *y*.
+    def evaluate(self, state: ModelState, x: Tensor, y: Tensor) -> Evaluation:
+        """*state* on examples *x*, *y*.
 
         Raises:
             InputError: the model cannot be evaluated on these examples.
@@ -177,16 +210,35 @@ class Trainer:
         import torch
         from torch.nn import functional
 
+        scores = self.scores(state, x)
+        with self._naming_the_model("evaluated", x):
+            loss = float(functional.cross_entropy(scores, y, reduction="sum"))
+        right = scores.argmax(dim=1) == y
+        classes = max(scores.shape[1], int(y.max()) + 1)
+        by_class = torch.bincount(y[right], minlength=classes)
+        return Evaluation(
+            accuracy=int(right.sum()) / len(y),
+            loss=loss / len(y),
+            right=tuple(by_class.tolist()),
+            examples=tuple(torch.bincount(y, minlength=classes).tolist()),
+        )
+
+    def scores(self, state: ModelState, x: Tensor) -> Tensor:
+        """The model's scores (logits) of *x* in evaluation mode; shape (n, classes).
+
+        Raises:
+            InputError: the model cannot be evaluated on these examples.
+        """
+        import torch
+
         self._load(state)
         self.model.eval()
-        right, loss = 0, 0.0
+        found = []
         with torch.no_grad():
-            for images, labels in zip(torch.split(x, 1000), torch.split(y, 1000), strict=True):
+            for images in torch.split(x, _EVALUATED_AT_ONCE):
                 with self._naming_the_model("evaluated", images):
-                    scores = self._scores(images)
-                    right += int((scores.argmax(dim=1) == labels).sum())
-                    loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
-        return right / len(y), loss / len(y)
+                    found.append(self._scores(images))
+        return torch.cat(found)
 
     def _load(self, state: ModelState) -> None:
         import torch
@@ -199,17 +251,19 @@ class Trainer:
             for name, counter in self._counters.items():
                 counter.copy_(torch.from_numpy(state.counters[name]))
 
-    def _step(self, x: Tensor, y: Tensor, velocity: Tensor | None) -> Tensor:
+    def _step(self, x: Tensor, y: Tensor, velocity: Tensor | None, lr: float) -> Tensor:
         from torch.nn import functional
 
         self._gradient.zero_()
         with self._naming_the_model("trained", x):
             loss = functional.cross_entropy(self._scores(x), y)
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        if self.plan.weight_decay:
+            self._gradient.add_(self._flat, alpha=self.plan.weight_decay)
         step = self._gradient
         if velocity is not None:
             step = velocity.mul_(self.plan.momentum).add_(self._gradient)
-        self._flat.add_(step, alpha=-self.plan.lr)
+        self._flat.add_(step, alpha=-lr)
         return loss.detach()
 
     def _scores(self, x: Tensor) -> Tensor:

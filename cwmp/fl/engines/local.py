@@ -1,65 +1,115 @@
 """Every client in this process, one after the other: deterministic, and the reference.
 
 One model is loaded and trained for each client in turn, and each upload is folded into the
-average before the next is made, so memory does not grow with the number of clients. All
-receivers of a download hold bit-equal models, so it is applied once.
+average before the next is made, so memory does not grow with the number of clients, but for
+what the clients themselves must remember. All receivers of a download hold bit-equal models,
+so it is applied once. With *workers* the clients run in that many forked processes, each with
+one thread; uploads are read in the same order, and the result is the same bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-from cwmp.fl.algorithms.base import Algorithm, Upload
-from cwmp.fl.rounds import ClientRecord, Federation, RoundRecord
-from cwmp.fl.training import ModelState
-from profiler.errors import UpdateError
+from cwmp.fl.algorithms.base import Algorithm, ClientTask, Upload
+from cwmp.fl.algorithms.team import Team, team_of
+from cwmp.fl.engines.base import Available, Keep, Standing
+from cwmp.fl.engines.round import Result, run_round
+from cwmp.fl.rounds import Federation, RoundRecord
+from profiler.errors import InputError, UpdateError
 from profiler.threads import threads_for
 
+if TYPE_CHECKING:
+    from cwmp.fl.engines.workers import WorkerPool
 
+
+@dataclass(frozen=True)
 class LocalEngine:
-    """One process, one client at a time."""
+    """One process, or one and a few workers.
 
-    def run(self, federation: Federation, algorithm: Algorithm) -> Iterator[RoundRecord]:
-        state = federation.initial
-        for number in range(1, federation.rounds + 1):
-            with threads_for(sum(layer.parameters for layer in federation.trainer.layers)):
-                state, record = self._round(federation, algorithm, state, number)
-            yield record
+    Attributes:
+        workers: forked processes that run clients; 0 runs them in this one.
+        deadline_s: after how long a worker's client is given up as late; ``None`` waits.
 
-    def _round(
-        self, federation: Federation, algorithm: Algorithm, state: ModelState, number: int
-    ) -> tuple[ModelState, RoundRecord]:
-        sent: list[Upload] = []
+    Raises:
+        InputError: a negative number of workers, or a deadline without workers to keep it.
+    """
 
-        def uploads() -> Iterator[Upload]:
-            for client in range(len(federation.shards)):
-                upload = _upload(federation, algorithm, state, number, client)
-                sent.append(upload)
-                yield upload
+    workers: int = 0
+    deadline_s: float | None = None
 
-        download = algorithm.server(uploads())
-        state = algorithm.apply(state, download.payload)
-        accuracy, loss = federation.trainer.evaluate(state, *federation.test)
-        if not isfinite(loss):
-            raise UpdateError(
-                f"training diverged: the test loss after round {number} is {loss}; lower --lr"
+    def __post_init__(self) -> None:
+        if self.workers < 0 or (self.deadline_s is not None and self.workers < 1):
+            raise InputError(
+                f"{self.workers} workers cannot be used"
+                + (" with a deadline: give at least 1" if self.deadline_s is not None else "")
             )
-        clients = tuple(
-            ClientRecord(u.batches, len(u.payload), touched, u.selection, u.loss)
-            for u, touched in zip(sent, download.received, strict=True)
-        )
-        return state, RoundRecord(
-            number, accuracy, loss, clients, len(download.payload), download.touched
-        )
+
+    def run(
+        self,
+        federation: Federation,
+        method: Algorithm | Team,
+        *,
+        available: Available | None = None,
+        start: Standing | None = None,
+        keep: Keep | None = None,
+    ) -> Iterator[RoundRecord]:
+        team = team_of(method, len(federation.shards))
+        standing = start or Standing(0, federation.initial)
+        with self._clients(federation, team) as clients:
+            for number in range(standing.round + 1, federation.rounds + 1):
+                with threads_for(sum(layer.parameters for layer in federation.trainer.layers)):
+                    standing, record = run_round(
+                        federation, team, standing, number, clients.results, available
+                    )
+                if keep is not None:
+                    keep(standing)
+                yield record
+
+    def _clients(self, federation: Federation, team: Team) -> _Here | WorkerPool:
+        if not self.workers:
+            return _Here(federation, team)
+        from cwmp.fl.engines.workers import WorkerPool
+
+        return WorkerPool(federation, team, self.workers, self.deadline_s)
 
 
-def _upload(
-    federation: Federation, algorithm: Algorithm, state: ModelState, number: int, client: int
-) -> Upload:
+@dataclass(frozen=True)
+class _Here:
+    """Clients in this process."""
+
+    federation: Federation
+    team: Team
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def results(self, tasks: Iterator[ClientTask]) -> Iterator[Result]:
+        for task in tasks:
+            yield run_client(self.federation, self.team, task)
+
+
+def run_client(federation: Federation, team: Team, task: ClientTask) -> Upload:
+    """One client's work of a round.
+
+    Raises:
+        BudgetError: the budget opens no layer.
+        UpdateError: training diverged; the message names client and round.
+    """
     try:
-        return algorithm.client(federation.trainer, federation.task(state, number, client))
+        return team.client(task.client).client(federation.trainer, task)
     except UpdateError as error:
         raise UpdateError(
-            f"training diverged at client {client} in round {number}: {error}; lower --lr"
+            f"training diverged at client {task.client} in round {task.round}: {error}; lower --lr"
         ) from error

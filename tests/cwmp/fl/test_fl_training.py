@@ -152,7 +152,7 @@ def test_evaluation_counts_right_answers() -> None:
     bias[3] = 1.0
     state = ModelState({"1.weight": np.zeros((10, 64), np.float32), "1.bias": bias}, {})
     x, y = _examples()
-    accuracy, loss = trainer.evaluate(state, x, y)
+    accuracy, loss = trainer.evaluate(state, x, y)[:2]
     assert accuracy == pytest.approx(float((y == 3).float().mean()))
     scores = torch.from_numpy(bias).expand(len(y), 10)
     assert loss == pytest.approx(float(functional.cross_entropy(scores, y)), rel=1e-5)

@@ -115,7 +115,7 @@ def _record(**changes: object) -> RoundRecord:
     first = ClientRecord(
         (32, 8), 100, (Touch("a", 3, "sparse"), Touch("b", 2, "sparse")), report, 1
     )
-    second = ClientRecord((32,), 400, (Touch("b", 40, "dense"),), None, 1)
+    second = ClientRecord((32,), 400, (Touch("b", 40, "dense"),), None, 1, client=1)
     return RoundRecord(1, 0.5, 1.0, (first, second), 300, (Touch("a", 3, "sparse"),))
 
 

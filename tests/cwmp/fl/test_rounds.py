@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from stand_ins.cost_files import cost_file
 from cwmp.codec import decode, encode
 from cwmp.fl.aggregate import average
 from cwmp.fl.algorithms import Algorithm, make_algorithm
-from cwmp.fl.algorithms.base import ClientTask, Download, Upload
+from cwmp.fl.algorithms.base import ClientTask, Download, Reading, ServerTask, Upload
 from cwmp.fl.charges import Rates
 from cwmp.fl.data import Dataset
 from cwmp.fl.engines.local import LocalEngine
@@ -64,6 +65,11 @@ class Setting:
         budget_j = self.prices.dense_j * (1 if method == "dense" else share)
         return make_algorithm(method, self.prices, self.layout, budget_j)
 
+    def download(self, method: str, uploads: Iterable[Upload]) -> Download:
+        algorithm, federation = self.algorithm(method), self.federation
+        task = federation.server_task(federation.initial, 1)
+        return algorithm.server(map(algorithm.read, uploads), task)
+
     def uploads(self, method: str = "topk") -> list[Upload]:
         algorithm, state = self.algorithm(method), self.federation.initial
         tasks = (self.federation.task(state, 1, client) for client in range(3))
@@ -84,7 +90,7 @@ def test_a_round_adds_the_weighted_sum_of_what_was_sent(model: str, method: str)
     setting = Setting(model)
     uploads = setting.uploads(method)
     algorithm, before = setting.algorithm(method), setting.federation.initial
-    download = algorithm.server(iter(uploads))
+    download = setting.download(method, uploads)
     after = algorithm.apply(before, download.payload)
     examples = sum(upload.examples for upload in uploads)
     decoded = [decode(upload.payload, setting.layout) for upload in uploads]
@@ -105,7 +111,7 @@ def test_a_round_adds_the_weighted_sum_of_what_was_sent(model: str, method: str)
 def test_the_download_is_the_union_of_the_supports() -> None:
     setting = Setting()
     uploads = setting.uploads("random")
-    download = setting.algorithm("random").server(iter(uploads))
+    download = setting.download("random", uploads)
     back = {layer.name: layer for layer in decode(download.payload, setting.layout).layers}
     sent: dict[str, set[int]] = {}
     for upload in uploads:
@@ -204,22 +210,33 @@ def test_a_hostile_upload_is_refused_and_the_model_untouched(how: str) -> None:
     class Hostile:
         """One client of three sends something else."""
 
+        track = "shared"
+
         def client(self, trainer: Trainer, task: ClientTask) -> Upload:
             upload = honest.client(trainer, task)
-            if task.order.bit_generator.seed_seq.entropy[2] != 1:  # type: ignore[attr-defined]
+            if task.client != 1:
                 return upload
-            payload = _spoilt(upload.payload, how)
-            return Upload(payload, upload.examples, upload.batches, upload.loss)
+            return replace(upload, payload=_spoilt(upload.payload, how))
 
-        def server(self, uploads: Iterable[Upload]) -> Download:
-            return honest.server(uploads)
+        def read(self, upload: Upload) -> Reading:
+            return honest.read(upload)
+
+        def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
+            return honest.server(readings, task)
 
         def apply(self, state: ModelState, payload: bytes) -> ModelState:
             return honest.apply(state, payload)
 
     before = copy.deepcopy(setting.federation.initial)
-    with pytest.raises(PayloadError, match="upload 1 is refused"):
-        list(LocalEngine().run(setting.federation, Hostile()))
+    for record in LocalEngine().run(setting.federation, Hostile()):
+        assert [done.client for done in record.clients] == [0, 2]
+        (absence,) = record.absent
+        assert absence.client == 1
+        assert absence.reason.startswith("refused: ")
+        assert absence.did is not None
+        assert absence.did.payload_bytes == len(_spoilt(setting.uploads()[1].payload, how)) or (
+            record.round > 1
+        )
     with pytest.raises(PayloadError):
         honest.apply(setting.federation.initial, _spoilt(setting.uploads()[0].payload, how))
     for name, values in before.parameters.items():

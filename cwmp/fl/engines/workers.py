@@ -1,0 +1,1 @@
+"""Worker processes for the local engine."""

@@ -1,0 +1,1 @@
+"""Studies: grids of federated runs that can be interrupted, and what they show."""
