@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwmp.fl.training import ModelState
 from profiler.errors import FileFormatError
 
 _META = "meta.json"
@@ -45,3 +46,31 @@ def from_bytes(data: bytes, what: str) -> tuple[dict[str, Any], dict[str, NDArra
     except Exception as error:  # zipfile, zlib, json and numpy each say it their own way
         raise FileFormatError(f"{what} is damaged or not an archive of this project") from error
     return meta, arrays
+
+
+def state_arrays(state: ModelState) -> dict[str, NDArray[Any]]:
+    """The arrays of a model's state, each under its part and its name."""
+    parts = {"parameters": state.parameters, "buffers": state.buffers, "counters": state.counters}
+    return {f"{part}/{name}": array for part, held in parts.items() for name, array in held.items()}
+
+
+def state_from(arrays: Mapping[str, NDArray[Any]], like: ModelState, what: str) -> ModelState:
+    """The state that `state_arrays` took apart, which must be of the same model as *like*.
+
+    Raises:
+        FileFormatError: an array is missing, or of another shape or type.
+    """
+    wanted = state_arrays(like)
+    for name, array in wanted.items():
+        found = arrays.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype:
+            raise FileFormatError(f"{what} is of another model: {name!r} is not as it should be")
+
+    def part(of: str, names: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        return {name: arrays[f"{of}/{name}"] for name in names}
+
+    return ModelState(
+        part("parameters", like.parameters),
+        part("buffers", like.buffers),
+        part("counters", like.counters),
+    )

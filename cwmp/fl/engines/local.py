@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cwmp.fl.algorithms.base import Algorithm, ClientTask, Upload
+from cwmp.fl.algorithms.base import Algorithm, ClientTask
 from cwmp.fl.algorithms.team import Team, team_of
 from cwmp.fl.engines.base import Available, Keep, Standing
+from cwmp.fl.engines.client import run_client
 from cwmp.fl.engines.round import Result, run_round
 from cwmp.fl.rounds import Federation, RoundRecord
-from profiler.errors import InputError, UpdateError
+from profiler.errors import InputError
 from profiler.threads import threads_for
 
 if TYPE_CHECKING:
@@ -98,18 +99,3 @@ class _Here:
     def results(self, tasks: Iterator[ClientTask]) -> Iterator[Result]:
         for task in tasks:
             yield run_client(self.federation, self.team, task)
-
-
-def run_client(federation: Federation, team: Team, task: ClientTask) -> Upload:
-    """One client's work of a round.
-
-    Raises:
-        BudgetError: the budget opens no layer.
-        UpdateError: training diverged; the message names client and round.
-    """
-    try:
-        return team.client(task.client).client(federation.trainer, task)
-    except UpdateError as error:
-        raise UpdateError(
-            f"training diverged at client {task.client} in round {task.round}: {error}; lower --lr"
-        ) from error

@@ -1,0 +1,23 @@
+"""One client's work of a round, the same wherever it runs."""
+
+from __future__ import annotations
+
+from cwmp.fl.algorithms.base import ClientTask, Upload
+from cwmp.fl.algorithms.team import Team
+from cwmp.fl.rounds import Federation
+from profiler.errors import UpdateError
+
+
+def run_client(federation: Federation, team: Team, task: ClientTask) -> Upload:
+    """One client's work of a round.
+
+    Raises:
+        BudgetError: the budget opens no layer.
+        UpdateError: training diverged; the message names client and round.
+    """
+    try:
+        return team.client(task.client).client(federation.trainer, task)
+    except UpdateError as error:
+        raise UpdateError(
+            f"training diverged at client {task.client} in round {task.round}: {error}; lower --lr"
+        ) from error
