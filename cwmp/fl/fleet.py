@@ -29,6 +29,8 @@ class DeviceSpec(BaseModel):
         name: for reports.
         costs: path of its cost file.
         clients: how many clients have it; ``None`` for all that are left, of one kind alone.
+        select_costs: path of another cost file to select by, for controls: budgets and
+            selections follow it, while the ledger charges *costs*. ``None`` selects by *costs*.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +38,7 @@ class DeviceSpec(BaseModel):
     name: str
     costs: Path
     clients: Annotated[int, Field(ge=1)] | None = None
+    select_costs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ class Fleet:
 
 def _device(spec: DeviceSpec, trainer: Trainer) -> Device:
     costs = CostFile.load(spec.costs)
+    by = costs if spec.select_costs is None else CostFile.load(spec.select_costs)
     prices = SelectionCosts.from_cost_file(
-        costs, trainer.layers, buffer_entries=trainer.buffer_entries
+        by, trainer.layers, buffer_entries=trainer.buffer_entries
     )
     return Device(spec.name, costs, prices, Rates.of(costs))
 
