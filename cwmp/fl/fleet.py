@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from costmodels.costfile import CostFile
 from cwmp.fl.charges import Rates
 from cwmp.fl.ledger import Entry
-from cwmp.fl.rounds import RoundRecord
+from cwmp.fl.rounds import Federation, RoundRecord
 from cwmp.fl.training import Trainer
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import InputError
@@ -81,6 +81,10 @@ class Fleet:
         """
         devices = tuple(_device(spec, trainer) for spec in specs)
         return cls(devices, _dealt(specs, clients))
+
+    def charging(self, federation: Federation) -> Fleet:
+        """The accounts of one run: `charge` each record in order, and ask who is `available`."""
+        return self
 
     def charge(self, record: RoundRecord, rule: str) -> tuple[Entry, ...]:
         """The ledger entries of one round run with the method *rule*."""

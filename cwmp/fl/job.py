@@ -168,19 +168,22 @@ class Prepared:
     @cached_property
     def team(self) -> Team:
         """The method for each kind of device, at the budget's joules by its own prices."""
-        budget = Budget.parse(self.job.budget)
         methods = tuple(
-            build_method(self.job.method, self._setting(place, budget))
+            build_method(self.job.method, self._setting(place))
             for place in range(len(self.fleet.devices))
         )
         return Team(methods[0], methods, self.fleet.device_of)
 
-    def _setting(self, device: int, budget: Budget) -> Setting:
+    @property
+    def budget(self) -> Budget:
+        return Budget.parse(self.job.budget)
+
+    def _setting(self, device: int) -> Setting:
         job, prices = self.job, self.fleet.devices[device].prices
         return Setting(
             costs=prices,
             layout=self.layout,
-            budget_j=budget.joules(prices.dense_j),
+            budget_j=self.budget.joules(prices.dense_j),
             plan=job.plan,
             clients=job.clients,
             per_round=job.per_round or job.clients,

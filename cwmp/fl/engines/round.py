@@ -169,6 +169,7 @@ class _Attendance:
             if isinstance(result, Missing):
                 self.absent.append(Absence(result.client, result.reason))
                 continue
+            self.memories[result.client] = result.memory  # it does not know what becomes of it
             try:
                 reading = self._checked(result)
             except PayloadError as error:
@@ -176,7 +177,6 @@ class _Attendance:
                 self.absent.append(Absence(result.client, f"refused: {error}", did))
                 continue
             self.records.append(record_of(result, reading.touched))
-            self.memories[result.client] = result.memory
             if reading.norm is not None:
                 self.norms.append(reading.norm)
             yield reading
