@@ -162,22 +162,31 @@ class Trainer:
         generator: np.random.Generator,
         *,
         lr_factor: float = 1.0,
+        temperature: float = 1.0,
+        mask: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> LocalResult:
         """Local SGD from *state* on examples *x*, *y*.
 
         Args:
             state: where training starts; left as it is.
             x: float32, shape (n, ...).
-            y: int64, shape (n,).
+            y: int64 labels, shape (n,), or float32 soft targets, shape (n, classes).
             generator: draws the order of examples, and the seed of what the model itself draws
                 (dropout): equal generators give bit-equal results.
             lr_factor: by what the plan's learning rate is multiplied.
+            temperature: T of the loss T^2 cross_entropy(scores / T, y), for soft targets.
+            mask: name -> which entries are trained, for every layer; the others keep their
+                values, but for weight decay.
 
         Raises:
             InputError: the model cannot be trained on these examples.
         """
         import torch
 
+        kept = None
+        if mask is not None:
+            parts = [torch.from_numpy(mask[layer.name]).reshape(-1) for layer in self.layers]
+            kept = torch.cat(parts).float()
         self._load(state)
         self.model.train()
         start = self._flat.clone()
@@ -191,7 +200,11 @@ class Trainer:
                 shuffled_x, shuffled_y = x[order], y[order]
                 for part in _batches(len(y), self.plan.batch_size):
                     examples = shuffled_x[part], shuffled_y[part]
-                    losses.append(self._step(*examples, velocity, self.plan.lr * lr_factor))
+                    loss = self._gradients(*examples, temperature)
+                    if kept is not None:
+                        self._gradient.mul_(kept)
+                    self._step(velocity, self.plan.lr * lr_factor)
+                    losses.append(loss)
                     batches.append(part.stop - part.start)
         change = self._flat - start
         return LocalResult(
@@ -200,6 +213,17 @@ class Trainer:
             batches=tuple(batches),
             loss=float(torch.stack(losses).mean()),
         )
+
+    def gradient(self, state: ModelState, x: Tensor, y: Tensor) -> Arrays:
+        """The gradient of the mean loss of one batch at *state* in evaluation mode, by layer.
+
+        Raises:
+            InputError: the model cannot be trained on these examples.
+        """
+        self._load(state)
+        self.model.eval()
+        self._gradients(x, y)
+        return self._split(self._gradient.clone())
 
     def evaluate(self, state: ModelState, x: Tensor, y: Tensor) -> Evaluation:
         """*state* on examples *x*, *y*.
@@ -251,20 +275,27 @@ class Trainer:
             for name, counter in self._counters.items():
                 counter.copy_(torch.from_numpy(state.counters[name]))
 
-    def _step(self, x: Tensor, y: Tensor, velocity: Tensor | None, lr: float) -> Tensor:
+    def _gradients(self, x: Tensor, y: Tensor, temperature: float = 1.0) -> Tensor:
+        """The loss of a batch; its gradient is left in the flat tensor."""
         from torch.nn import functional
 
         self._gradient.zero_()
         with self._naming_the_model("trained", x):
-            loss = functional.cross_entropy(self._scores(x), y)
+            scores = self._scores(x)
+            if temperature != 1:
+                loss = functional.cross_entropy(scores / temperature, y) * temperature**2
+            else:
+                loss = functional.cross_entropy(scores, y)
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss.detach()
+
+    def _step(self, velocity: Tensor | None, lr: float) -> None:
         if self.plan.weight_decay:
             self._gradient.add_(self._flat, alpha=self.plan.weight_decay)
         step = self._gradient
         if velocity is not None:
             step = velocity.mul_(self.plan.momentum).add_(self._gradient)
         self._flat.add_(step, alpha=-lr)
-        return loss.detach()
 
     def _scores(self, x: Tensor) -> Tensor:
         import torch
