@@ -97,10 +97,6 @@ class Checkpoint:
         )
         return standing, records_from_json(json.loads(meta["records"]), what)
 
-    def discard(self) -> None:
-        """Remove the file, if there is one."""
-        self.path.unlink(missing_ok=True)
-
 
 def _under(arrays: _Arrays, prefix: str) -> dict[str, NDArray[Any]]:
     return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}

@@ -36,7 +36,8 @@ class RunOptions:
     Attributes:
         engine: runs the clients.
         checkpoint: where the run stands is kept here after every *every* rounds, and taken up
-            from here; ``None`` keeps nothing.
+            from here; ``None`` keeps nothing. It is left there: whoever has saved the result
+            removes it.
         every: rounds between two checkpoints.
         seen: called with each round's row, for progress and logs.
     """
@@ -131,8 +132,6 @@ class _Book:
                 how.seen(self.job, row)
             if kept and self._standing and record.round % how.every == 0:
                 kept.save(self._standing, self.records)
-        if kept is not None:
-            kept.discard()
 
     def _keep(self, standing: Standing) -> None:
         self._standing = standing
