@@ -50,9 +50,10 @@ def run_path(directory: Path, planned: Planned) -> Path:
 
 def open_runs(directory: Path, planned: Sequence[Planned]) -> list[Planned]:
     """The runs without a file, each job once, in their order."""
-    once = {one.job.key: one for one in reversed(planned)}
-    ordered = sorted(once.values(), key=[one.job.key for one in planned].index)
-    return [one for one in ordered if not run_path(directory, one).exists()]
+    once: dict[str, Planned] = {}
+    for one in planned:
+        once.setdefault(one.job.key, one)
+    return [one for one in once.values() if not run_path(directory, one).exists()]
 
 
 def sweep(
