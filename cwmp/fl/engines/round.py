@@ -44,6 +44,8 @@ class Missing:
 Result = Upload | Missing
 RunClients = Callable[[Iterator[ClientTask]], Iterator[Result]]
 """Runs tasks and yields what came of each, in their order, as soon as it is there."""
+Score = Callable[[Federation, Team, Standing], tuple[float, float, float]]
+"""Accuracy, loss and worst decile of a standing, as `evaluate`."""
 
 
 def run_round(
@@ -53,6 +55,7 @@ def run_round(
     number: int,
     run_clients: RunClients,
     available: Available | None = None,
+    score: Score | None = None,
 ) -> tuple[Standing, RoundRecord]:
     """Round *number*, from where *before* stands.
 
@@ -63,6 +66,7 @@ def run_round(
         number: from 1.
         run_clients: takes the clients' tasks and yields their uploads, in order.
         available: why a client cannot take part; empty if it can.
+        score: evaluates the new standing where `evaluate` cannot: personal models elsewhere.
 
     Raises:
         BudgetError, UpdateError, RoundError: as `cwmp.fl.engines.base.Engine.run`.
@@ -82,7 +86,7 @@ def run_round(
         replace(record, personal_bytes=len(download.personal.get(record.client, b"")))
         for record in present.records
     )
-    accuracy, loss, worst = evaluate(federation, team, after)
+    accuracy, loss, worst = (score or evaluate)(federation, team, after)
     if not isfinite(loss):
         raise UpdateError(
             f"training diverged: the test loss after round {number} is {loss}; lower --lr"
