@@ -60,7 +60,7 @@ def decode_reply(reply: Message, layout: PayloadLayout) -> DecodedPayload:
     if len(records) != 1 or list(records[0]) != [PAYLOAD]:
         raise PayloadError(f"{sender} does not hold one {PAYLOAD!r}: give its app the CwmpMod")
     try:
-        return decode(_unwrapped(records[0][PAYLOAD], layout.max_bytes), layout)
+        return decode(unwrapped(records[0][PAYLOAD], layout.max_bytes), layout)
     except PayloadError as error:
         raise PayloadError(f"{sender} is refused: {error}") from error
 
@@ -94,7 +94,7 @@ def restore_reply(reply: Message, layout: PayloadLayout, sent: ArrayRecord) -> N
     reply.content[key] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def _unwrapped(array: Array, max_bytes: int) -> bytes:
+def unwrapped(array: Array, max_bytes: int) -> bytes:
     """The bytes in a one-dimensional uint8 array, without parsing what a stranger wrote."""
     data: bytes = array.data
     size = len(data) - _NPY_HEADER_BYTES
