@@ -1,25 +1,37 @@
-"""The devices of a federation: whose costs a client has, and what its rounds charge it.
+"""The devices of a federation: whose costs a client has, its link, its pace and its battery.
 
 A fleet is one or several kinds of device, each with its cost file, dealt to the clients in
-order. The server is charged by the costs of the first kind unless it has its own.
+order. The server is charged by its own costs, or by those of the first kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from costmodels.composition.compose import with_link
+from costmodels.composition.link_table import find_link
+from costmodels.composition.links import Direction
 from costmodels.costfile import CostFile
-from cwmp.fl.charges import Rates
+from cwmp.fl.algorithms.base import Touch
+from cwmp.fl.charges import Message, Rates, charge_round
+from cwmp.fl.charging import Charging, idle_entries
 from cwmp.fl.ledger import Entry
 from cwmp.fl.rounds import Federation, RoundRecord
-from cwmp.fl.training import Trainer
+from cwmp.fl.training import LocalPlan, Trainer
+from cwmp.fl.waiting import Pace, Transfer
+from cwmp.payload import HEADER_BYTES, buffer_bytes, layer_bytes
 from cwmp.selectors.costs import SelectionCosts
 from profiler.errors import InputError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class DeviceSpec(BaseModel):
@@ -29,8 +41,17 @@ class DeviceSpec(BaseModel):
         name: for reports.
         costs: path of its cost file.
         clients: how many clients have it; ``None`` for all that are left, of one kind alone.
-        select_costs: path of another cost file to select by, for controls: budgets and
-            selections follow it, while the ledger charges *costs*. ``None`` selects by *costs*.
+        uplink: a link of `costmodels.composition.link_table.LINKS` by whose joules it sends,
+            for selecting and in the ledger; ``None`` leaves what the cost file says.
+        uplink_bps: payload rate; ``None`` takes the link's, which is round and assumed.
+        downlink: a link by whose joules it receives; ``None`` takes receiving a byte to cost
+            what sending one does.
+        downlink_bps: as *uplink_bps*.
+        power_w: watts at which its cost file's joules are spent while it computes: of joules
+            above rest, watts above rest. Times follow from it.
+        example_s: seconds an example trained takes, where that is known better.
+        idle_w: watts above rest while it waits for slower clients; ``None``: not known.
+        battery_j: joules that its clients have for the run; ``None``: mains.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +59,14 @@ class DeviceSpec(BaseModel):
     name: str
     costs: Path
     clients: Annotated[int, Field(ge=1)] | None = None
-    select_costs: Path | None = None
+    uplink: str | None = None
+    uplink_bps: Positive | None = None
+    downlink: str | None = None
+    downlink_bps: Positive | None = None
+    power_w: Positive | None = None
+    example_s: Positive | None = None
+    idle_w: NonNegative | None = None
+    battery_j: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -47,15 +75,20 @@ class Device:
 
     Attributes:
         name: for reports.
-        costs: its cost file.
+        costs: its cost file, its uplink's joules in it.
         prices: the same, prepared for selection.
         rates: the same, prepared for the ledger.
+        pace: how fast it is.
+        idle_w, battery_j: as in its `DeviceSpec`.
     """
 
     name: str
     costs: CostFile
     prices: SelectionCosts
     rates: Rates
+    pace: Pace = field(default_factory=Pace)
+    idle_w: float | None = None
+    battery_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,43 +98,127 @@ class Fleet:
     Attributes:
         devices: the kinds.
         device_of: the place of each client's kind in *devices*; shape (clients,).
+        whole: the message that holds the whole model.
+        server: the server's prices; ``None`` takes those of the first kind.
     """
 
     devices: tuple[Device, ...]
     device_of: tuple[int, ...]
+    whole: Message
+    server: Rates | None = None
 
     @classmethod
-    def of(cls, specs: Sequence[DeviceSpec], clients: int, trainer: Trainer) -> Fleet:
+    def of(
+        cls,
+        specs: Sequence[DeviceSpec],
+        clients: int,
+        trainer: Trainer,
+        server: DeviceSpec | None = None,
+    ) -> Fleet:
         """Read the cost files and deal the kinds to *clients*.
 
         Raises:
-            InputError: kinds that do not add up to the clients.
+            InputError: kinds that do not add up to the clients, a link that there is not or that
+                goes the other way, or costs that lack sending and have no link.
             InputFileError, FileFormatError: a cost file that cannot be read.
             LayerMismatchError: costs of another model.
         """
         devices = tuple(_device(spec, trainer) for spec in specs)
-        return cls(devices, _dealt(specs, clients))
+        own = _server_rates(server, trainer) if server else None
+        return cls(devices, _dealt(specs, clients), _whole(trainer), own)
 
-    def charging(self, federation: Federation) -> Fleet:
-        """The accounts of one run: `charge` each record in order, and ask who is `available`."""
-        return self
+    def device(self, client: int) -> Device:
+        """The device of *client*."""
+        return self.devices[self.device_of[client]]
+
+    @property
+    def server_rates(self) -> Rates:
+        """What the server is charged by."""
+        return self.server or self.devices[0].rates
+
+    @cached_property
+    def counts_idle(self) -> bool:
+        """Whether a device says what waiting draws: without one, ``idle`` is no phase."""
+        return any(device.idle_w is not None for device in self.devices)
+
+    def charging(self, federation: Federation | None = None) -> Charging:
+        """What charges one run of *federation*, round by round; a run has one of its own."""
+        if federation is None:
+            return Charging(self)
+        plan = federation.trainer.plan
+        sizes = (len(labels) for _, labels in federation.shards)
+        return Charging(self, {client: batches_of(n, plan) for client, n in enumerate(sizes)})
 
     def charge(self, record: RoundRecord, rule: str) -> tuple[Entry, ...]:
-        """The ledger entries of one round run with the method *rule*."""
-        return self.devices[0].rates.charge(record, rule)
+        """The entries of one round by itself: nobody has missed anything before it."""
+        entries = charge_round(
+            record, rule, self.server_rates, lambda client: self.device(client).rates
+        )
+        if not self.counts_idle:
+            return entries
+        return (*entries, *idle_entries(self, record.round, record.clients, {}, entries))
 
-    def available(self, round_number: int, client: int) -> str:
-        """Why *client* cannot take part in the round; empty if it can."""
-        return ""
+
+def batches_of(examples: int, plan: LocalPlan) -> tuple[int, ...]:
+    """Examples in each step of a client's round by *plan*; as in training, none of one example."""
+    size = plan.batch_size
+    sizes = [min(size, examples - start) for start in range(0, examples, size)]
+    if size > 1 and len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [size + 1]
+    return tuple(sizes) * plan.epochs
 
 
 def _device(spec: DeviceSpec, trainer: Trainer) -> Device:
     costs = CostFile.load(spec.costs)
-    by = costs if spec.select_costs is None else CostFile.load(spec.select_costs)
+    up = _transfer(spec, "uplink", spec.uplink, spec.uplink_bps)
+    down = _transfer(spec, "downlink", spec.downlink, spec.downlink_bps)
+    receive = None
+    if down is not None:
+        receive = with_link(costs, down.link, rate_bps=down.rate_bps).message_cost("send")
+    if up is not None:
+        costs = with_link(costs, up.link, rate_bps=up.rate_bps)
     prices = SelectionCosts.from_cost_file(
-        by, trainer.layers, buffer_entries=trainer.buffer_entries
+        costs, trainer.layers, buffer_entries=trainer.buffer_entries
     )
-    return Device(spec.name, costs, prices, Rates.of(costs))
+    return Device(
+        spec.name,
+        costs,
+        prices,
+        Rates.of(costs, receive),
+        Pace(spec.power_w, spec.example_s, up, down),
+        spec.idle_w,
+        spec.battery_j,
+    )
+
+
+def _transfer(
+    spec: DeviceSpec, direction: Direction, name: str | None, rate_bps: float | None
+) -> Transfer | None:
+    if name is None:
+        if rate_bps is not None:
+            raise InputError(
+                f"device {spec.name!r} has a rate for its {direction} and no link: name one"
+            )
+        return None
+    link = find_link(name)
+    if link.direction not in (direction, "both"):
+        raise InputError(
+            f"device {spec.name!r} has {name!r} as its {direction}, which is a {link.direction}"
+        )
+    return Transfer(link, rate_bps)
+
+
+def _server_rates(spec: DeviceSpec, trainer: Trainer) -> Rates:
+    costs = CostFile.load(spec.costs)
+    costs.match(trainer.layers)
+    return Rates.of(costs)
+
+
+def _whole(trainer: Trainer) -> Message:
+    sizes = [layer.parameters for layer in trainer.layers]
+    sent = sum(int(layer_bytes(n, np.int64(n), "dense")) for n in sizes)
+    touched = tuple(Touch(layer.name, layer.parameters, "dense") for layer in trainer.layers)
+    return Message(HEADER_BYTES + sent + buffer_bytes(trainer.buffer_entries), touched)
 
 
 def _dealt(specs: Sequence[DeviceSpec], clients: int) -> tuple[int, ...]:

@@ -43,6 +43,7 @@ class Job(BaseModel):
         rounds, local_epochs, batch_size, lr, momentum, weight_decay, schedule: training.
         seed: of weights, partition, sampling and order.
         devices: the kinds of device, each with a cost file.
+        server: the server's device; ``None`` charges it by the first kind's costs.
         joins: client -> the first round it takes part in.
         public: training examples set aside as a public set, for methods that distil.
     """
@@ -65,6 +66,7 @@ class Job(BaseModel):
     schedule: Schedule = "constant"
     seed: Annotated[int, Field(ge=0)] = 0
     devices: Annotated[tuple[DeviceSpec, ...], Field(min_length=1)]
+    server: DeviceSpec | None = None
     joins: dict[int, Count] = Field(default_factory=dict)
     public: Annotated[int, Field(ge=0)] = 0
 
@@ -155,7 +157,7 @@ class Prepared:
 
     @cached_property
     def fleet(self) -> Fleet:
-        return Fleet.of(self.job.devices, self.job.clients, self.trainer)
+        return Fleet.of(self.job.devices, self.job.clients, self.trainer, self.job.server)
 
     @cached_property
     def layout(self) -> PayloadLayout:

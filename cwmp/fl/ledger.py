@@ -7,12 +7,16 @@ when all errors are fully correlated, too wide otherwise, never too narrow for t
 The origin of a sum is the weakest of its parts: assumed before modelled before measured.
 
 A phase whose cost the cost file lacks is ``None``, never 0, and a total says what it lacks.
+Parts add up to the whole over the phases that the whole knows: `Ledger.of_phases`.
+
+``idle`` is a phase of fleets that say what waiting draws. Where none does, waiting is not in the
+ledger at all: it has no cells, and no total lacks it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -20,9 +24,11 @@ from typing import Literal
 from costmodels.costfile import OperationCost, Origin
 from profiler.errors import InputError
 
-Phase = Literal["train", "select", "encode", "uplink", "downlink", "update"]
+Phase = Literal["train", "select", "encode", "uplink", "downlink", "update", "idle"]
 Party = Literal["client", "server"]
 PHASES: tuple[Phase, ...] = ("train", "select", "encode", "uplink", "downlink", "update")
+"""What every ledger has; ``idle`` comes last where it has cells."""
+ALL_PHASES: tuple[Phase, ...] = (*PHASES, "idle")
 _WEAKER: dict[Origin, int] = {"measured": 0, "modelled": 1, "assumed": 2}
 
 
@@ -52,6 +58,14 @@ class Joules:
     def as_assumed(self) -> Joules:
         """The same number where it stands in for another that nobody measured."""
         return Joules(self.value, self.low, self.high, "assumed")
+
+    def as_most(self) -> Joules:
+        """The same number where at most so much was spent, and perhaps nothing."""
+        return Joules(self.value, 0.0, self.high, "assumed")
+
+    def scaled(self, share: float, low: float, high: float) -> Joules:
+        """*share* of it, where the share is a guess between *low* and *high*."""
+        return Joules(share * self.value, low * self.low, high * self.high, "assumed")
 
 
 def weakest(origins: Iterable[Origin]) -> Origin:
@@ -114,9 +128,10 @@ class Ledger:
     def phase(self, phase: Phase) -> Joules | None:
         """The sum of one phase; ``None`` when it, or part of it, is not known.
 
-        A phase in which nothing was done (dense selects nothing) is `NOTHING`.
+        A phase in which nothing was done (dense selects nothing) is `NOTHING`; ``idle`` without
+        a cell is not known.
         """
-        return self.by_phase()[phase]
+        return self.by_phase().get(phase)
 
     def total(self) -> Total:
         """The sum over the phases that are known."""
@@ -134,11 +149,19 @@ class Ledger:
         """The cells about one client's update, or (``None``) those done once for all."""
         return Ledger(tuple(entry for entry in self.entries if entry.client == client))
 
+    def of_party(self, party: Party) -> Ledger:
+        """The cells that the clients, or the server, pay."""
+        return Ledger(tuple(entry for entry in self.entries if entry.party == party))
+
+    def of_phases(self, phases: Collection[Phase]) -> Ledger:
+        """The cells of *phases* alone: rounds, clients and parties of it add up to its total."""
+        return Ledger(tuple(entry for entry in self.entries if entry.phase in phases))
+
     def by_phase(self) -> dict[Phase, Joules | None]:
-        """Every phase and its sum, as `phase` gives it."""
+        """Every phase and its sum, as `phase` gives it; ``idle`` only where it has cells."""
         parts: dict[Phase, list[Joules | None]] = {phase: [] for phase in PHASES}
         for entry in self.entries:
-            parts[entry.phase].append(entry.energy)
+            parts.setdefault(entry.phase, []).append(entry.energy)
         return {phase: _add_up(found) for phase, found in parts.items()}
 
 
