@@ -40,17 +40,43 @@ class MethodCase:
 
 SPARSIFIERS = (
     MethodCase("dense", budget="100%"),
+    MethodCase("dense:fp16", budget="75%"),
+    MethodCase("dense:fp16+ef", budget="75%"),
     MethodCase("topk"),
     MethodCase("topk+ef"),
     MethodCase("topk+sapef:0.85"),
     MethodCase("topk+saef"),
+    MethodCase("topk:tensor"),
+    MethodCase("topk:tensor+ef"),
     MethodCase("random"),
-    MethodCase("random+ef"),
+    MethodCase("random+sapef:0.5"),
     MethodCase("cwmp"),
     MethodCase("cwmp:1,1"),
-    MethodCase("cwmp+ef"),
+    MethodCase("cwmp:fixed"),
+    MethodCase("cwmp:marginal+ef"),
     MethodCase("cwmp+sapef:0.85"),
+    MethodCase("cwmp-price", capped=False),
+    MethodCase("cwmp-price+ef", capped=False),
+    MethodCase("prunefl+saef"),
+    MethodCase("dgc", budget="10%", job={"lr": 0.005}),
+    MethodCase("dgc:0.5,2", budget="10%", capped=False),
+    MethodCase("hard", budget="10%", capped=False),
+    MethodCase("hard:0.01", capped=False),
+    MethodCase("atomo:entries"),
+    MethodCase("atomo:svd"),
+    MethodCase("atomo:fourier"),
 )
-OTHERS: tuple[MethodCase, ...] = ()
+OTHERS = (
+    MethodCase("evofed:256", budget="100%"),
+    MethodCase("evofed:256", budget="15%"),
+    MethodCase("fedmd", too_little=None, job={"public": 40}),
+    MethodCase("kta", too_little=None, job={"public": 40}),
+    MethodCase("kta:2,1", too_little=None, job={"public": 40}),
+    MethodCase("cahfp"),
+    MethodCase("cahfp:0.25", capped=False, too_little=None),
+    MethodCase("spfl", too_little=None),
+    MethodCase("kernel", too_little=None),
+    MethodCase("kernel:mean", too_little=None),
+)
 
 CASES = (*SPARSIFIERS, *OTHERS)

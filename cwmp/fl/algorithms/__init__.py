@@ -33,10 +33,21 @@ __all__ = [
 MethodFactory = Callable[[MethodName, Setting], Algorithm]
 
 METHODS: Mapping[str, str] = {
-    "dense": "sparse",
-    "topk": "sparse",
+    "dense": "dense",
+    "topk": "topk",
     "random": "sparse",
-    "cwmp": "sparse",
+    "cwmp": "cost_weighted",
+    "cwmp-price": "price",
+    "prunefl": "prunefl",
+    "dgc": "dgc",
+    "hard": "hard",
+    "atomo": "atomo",
+    "evofed": "evofed",
+    "fedmd": "distill",
+    "kta": "distill",
+    "cahfp": "cahfp",
+    "spfl": "spfl",
+    "kernel": "kernel",
 }
 """Name -> the file of this folder whose ``make`` builds it; loaded when it is asked for."""
 _GROUP = "cwmp.methods"

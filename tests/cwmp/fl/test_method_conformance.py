@@ -25,7 +25,7 @@ from cwmp.payload import PayloadLayout
 from cwmp.selection import LayerSelection
 from profiler.errors import BudgetError, InputError, PayloadError
 
-BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.method)
+BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method}@{case.budget}")
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +79,17 @@ class Problem:
             yield record, kept[-1]
 
 
-_RUNS: dict[str, tuple[Problem, list[tuple[RoundRecord, Standing]]]] = {}
+_RUNS: dict[tuple[str, str], tuple[Problem, list[tuple[RoundRecord, Standing]]]] = {}
 
 
 @pytest.fixture
 def ran(case: MethodCase, folder: Path) -> tuple[Problem, list[tuple[RoundRecord, Standing]]]:
     """The case's problem and its three rounds, run once."""
-    if case.method not in _RUNS:
+    key = case.method, case.budget
+    if key not in _RUNS:
         problem = Problem(case, folder)
-        _RUNS[case.method] = problem, list(problem.run())
-    return _RUNS[case.method]
+        _RUNS[key] = problem, list(problem.run())
+    return _RUNS[key]
 
 
 Ran = tuple[Problem, list[tuple[RoundRecord, Standing]]]
@@ -227,7 +228,7 @@ def test_a_round_without_uploads_is_one_error(case: MethodCase, ran: Ran) -> Non
 def test_too_little_is_infeasible(case: MethodCase, folder: Path) -> None:
     if case.too_little is None:
         pytest.skip("no budget stops this method")
-    with pytest.raises(BudgetError, match="infeasible|opens no layer"):
+    with pytest.raises(BudgetError, match=r"infeasible|opens no layer"):
         Problem(case, folder, budget=case.too_little).upload()
 
 
