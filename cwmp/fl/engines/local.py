@@ -24,6 +24,7 @@ from profiler.errors import InputError
 from profiler.threads import threads_for
 
 if TYPE_CHECKING:
+    from cwmp.fl.engines.batched import Batched
     from cwmp.fl.engines.workers import WorkerPool
 
 
@@ -34,6 +35,9 @@ class LocalEngine:
     Attributes:
         workers: forked processes that run clients; 0 runs them in this one.
         deadline_s: after how long a worker's client is given up as late; ``None`` waits.
+        together: clients whose training is done in one go where the model is a small
+            perceptron (see `cwmp.fl.together`); 0 never does. Equal to one by one up to
+            float32's rounding, and not used with workers.
 
     Raises:
         InputError: a negative number of workers, or a deadline without workers to keep it.
@@ -41,6 +45,7 @@ class LocalEngine:
 
     workers: int = 0
     deadline_s: float | None = None
+    together: int = 0
 
     def __post_init__(self) -> None:
         if self.workers < 0 or (self.deadline_s is not None and self.workers < 1):
@@ -70,12 +75,22 @@ class LocalEngine:
                     keep(standing)
                 yield record
 
-    def _clients(self, federation: Federation, team: Team) -> _Here | WorkerPool:
+    def _clients(self, federation: Federation, team: Team) -> _Here | WorkerPool | Batched:
         if not self.workers:
-            return _Here(federation, team)
+            return self._in_this_process(federation, team)
         from cwmp.fl.engines.workers import WorkerPool
 
         return WorkerPool(federation, team, self.workers, self.deadline_s)
+
+    def _in_this_process(self, federation: Federation, team: Team) -> _Here | Batched:
+        if self.together > 1:
+            from cwmp.fl.together import can_train_together
+
+            if can_train_together(federation.trainer, *federation.shards[0]):
+                from cwmp.fl.engines.batched import Batched
+
+                return Batched(federation, team, self.together)
+        return _Here(federation, team)
 
 
 @dataclass(frozen=True)
