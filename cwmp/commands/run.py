@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
@@ -23,6 +23,7 @@ from profiler.console import (
 from profiler.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from cwmp.fl.live import LiveReport
     from cwmp.study import Progress, StudyResult
     from cwmp.summary import CellSummary, Energy
 
@@ -64,9 +65,15 @@ cwmp run --costs costs.json --data cifar10:cifar10.npz --model resnet8 \\
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of results."
 )
+@click.option(
+    "--live", is_flag=True, help="Measure the real joules too, and set them against the ledger."
+)
+@click.option(
+    "--meter", "spec", default="auto", show_default=True, help="Of --live: auto or NAME[:ARGUMENT]."
+)
 @force_option
 @json_option
-def run(output: Path, force: bool, as_json: bool, **values: Any) -> None:
+def run(output: Path, force: bool, as_json: bool, live: bool, spec: str, **values: Any) -> None:
     """Train federated under joule budgets and compare methods at equal joules.
 
     Writes results.parquet, ledger.parquet, summary.json and accuracy_vs_joules.png to the
@@ -78,17 +85,46 @@ def run(output: Path, force: bool, as_json: bool, **values: Any) -> None:
     refuse_results(output, force=force)
     config = StudyConfig.parse(**values)
     with show_progress() as progress:
-        result = run_study(config, progress)
+        if live:
+            result, report = _measured(lambda: run_study(config, progress), spec)
+        else:
+            result, report = run_study(config, progress), None
     result.save(output, force=force)
     if as_json:
-        print_json(result.summary.model_dump(mode="json"))
+        measured = {"live": report.as_dict() if report else None} if live else {}
+        print_json({**result.summary.model_dump(mode="json"), **measured})
     else:
         print_summary(result)
+        if report is not None:
+            click.echo(fill(report.sentence(), _width()))
     drawn = save_picture(result, output)
     if not as_json:
         click.echo(f"Results{', ledger and picture' if drawn else ' and ledger'} are in {output}.")
     if result.summary.interrupted:
         raise Interrupted
+
+
+def _measured(study: Callable[[], StudyResult], spec: str) -> tuple[StudyResult, LiveReport | None]:
+    """A study and its real joules; without these, and a line on stderr, where the meter failed."""
+    from cwmp.fl.live import LiveReport, watch
+    from profiler.meters import find_meter
+    from profiler.probe import probe
+
+    meter = find_meter(spec)
+    try:
+        seen = watch(study, meter, probe=probe(meter))
+        result: StudyResult = seen.result
+        if seen.repetition is None:
+            say(f"not measured: the meter failed: {seen.error}")
+            return result, None
+        ledgers = [run.ledger for run in result.runs if run.ledger is not None]
+        return result, LiveReport.of(meter, seen.repetition, ledgers)
+    finally:
+        meter.close()
+
+
+def _width() -> int:
+    return min(get_terminal_size().columns, 100)
 
 
 def print_summary(result: StudyResult) -> None:
@@ -102,7 +138,7 @@ def print_summary(result: StudyResult) -> None:
         ("method", "budget", "accuracy %", "joules", "no training", "kept", "certificate"),
         rows,
     )
-    width = min(get_terminal_size().columns, 100)
+    width = _width()
     notes = _notes(summary.table, describe_origin(summary.table, "total"))
     for line in (*notes, "", *summary.conclusion, *(f"Note: {w}." for w in summary.warnings)):
         click.echo(fill(line, width))
