@@ -24,6 +24,8 @@ COMMANDS = {
     ),
     "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace."),
     "run": ("cwmp.commands.run:run", "Train federated under joule budgets."),
+    "report": ("cwmp.commands.report:report", "Write one HTML page of a study or a run."),
+    "study": ("cwmp.commands.study:study", "Run a whole study from its file, and resume it."),
 }
 
 
