@@ -19,6 +19,7 @@ import numpy as np
 from cwmp.fl.algorithms.base import Memory, Personal, Upload
 from cwmp.fl.engines.flower_wire import (
     REPORT,
+    Failure,
     Report,
     Request,
     arrays_of,
@@ -117,9 +118,14 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     """What *work* gives, or an error of one line: an exception would become a stack trace."""
     try:
         return Message(work(), reply_to=message)
-    except CwmpError as error:
-        said = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, " ".join(str(error).split())[:500])
+    except Exception as error:
+        said = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _line(error))
         return Message(said, reply_to=message)
+
+
+def _line(error: Exception) -> str:
+    kind = "" if isinstance(error, CwmpError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"[:500]
 
 
 def _place(context: Context) -> RecordDict:
@@ -171,10 +177,10 @@ def _client(ready: Prepared, request: Request, client: int, context: Context) ->
     try:
         upload = run_client(federation, ready.team, task)
     except (BudgetError, UpdateError) as error:
-        kind = "BudgetError" if isinstance(error, BudgetError) else "UpdateError"
-        return Report(client=client, failed=kind, why=str(error)[:500])  # type: ignore[arg-type]
-    except CwmpError as error:
-        return Report(client=client, failed="error", why=str(error)[:500])
+        kind: Failure = "BudgetError" if isinstance(error, BudgetError) else "UpdateError"
+        return Report(client=client, failed=kind, why=_line(error))
+    except Exception as error:
+        return Report(client=client, failed="error", why=_line(error))
     _remember(context, client, upload.memory)
     return upload
 

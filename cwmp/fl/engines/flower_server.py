@@ -163,7 +163,7 @@ class Nodes:
             request = requests[node]
             if reply.has_error():
                 why = " ".join((reply.error.reason or f"error {reply.error.code}").split())
-                came |= dict.fromkeys(request.clients, f"died: {why[-500:]}")
+                came |= dict.fromkeys(request.clients, f"died: {why[-200:]}")
                 continue
             try:
                 came |= read_reply(reply.content, request, self._max_bytes, self._examples)

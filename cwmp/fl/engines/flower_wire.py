@@ -40,6 +40,7 @@ STATE, TASK, MESSAGES, PAYLOADS, REPORT = (
     "cwmp.report",
 )
 MAX_REPORT_CHARS = 16_000_000
+Failure = Literal["", "BudgetError", "UpdateError", "error"]
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**31)]
 
@@ -119,7 +120,7 @@ class Report(BaseModel):
     batches: tuple[_Count, ...] = ()
     forwards: tuple[_Count, ...] = ()
     selection: dict[str, Any] | None = None
-    failed: Literal["", "BudgetError", "UpdateError", "error"] = ""
+    failed: Failure = ""
     why: Annotated[str, Field(max_length=500)] = ""
 
 

@@ -1,0 +1,202 @@
+"""Flower runs the clients: simulated on Ray, or on nodes of a deployment.
+
+Objects do not travel; the `Job` does, and every process prepares its own federation from it. The
+server's rounds are those of `cwmp.fl.engines.round`, so that a job gives the records that it gives
+on the local engine. Needs the extra ``cwmp[flower]``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cwmp.fl.algorithms.base import Algorithm
+from cwmp.fl.algorithms.team import Team
+from cwmp.fl.archive import state_from
+from cwmp.fl.engines.base import Available, Keep, Standing
+from cwmp.fl.engines.flower_home import Programs, quiet_environment
+from cwmp.fl.engines.flower_link import ENVIRONMENT, Line, Listener
+from cwmp.fl.job import Job
+from cwmp.fl.record_json import records_from_json
+from cwmp.fl.rounds import Federation, RoundRecord
+from cwmp.fl.training import ModelState
+from profiler.errors import (
+    BudgetError,
+    CwmpError,
+    InputError,
+    MissingExtraError,
+    RoundError,
+    UpdateError,
+)
+
+if TYPE_CHECKING:
+    from cwmp.fl.engines.flower_server import Patience
+
+_KINDS: dict[str, type[CwmpError]] = {
+    "BudgetError": BudgetError,
+    "UpdateError": UpdateError,
+    "InputError": InputError,
+}
+Check = Callable[[], None]
+
+
+class Runtime(Protocol):
+    """Starts a Flower run whose server app calls the socket in the environment."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every node is this run's own."""
+        ...
+
+    def start(
+        self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
+    ) -> Check:
+        """Start it in *folder*; what it gives raises when the run cannot go on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Nodes simulated on Ray, in a process of its own.
+
+    Attributes:
+        nodes: how many; ``None`` makes each client a node. Fewer nodes with several clients each
+            send fewer messages.
+        cpus: of Ray's for each node at work: 1 runs as many at once as there are cores.
+    """
+
+    nodes: int | None = None
+    cpus: float = 1.0
+    trusted: bool = True
+
+    def start(
+        self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
+    ) -> Check:
+        import sys
+
+        path = folder / "job.json"
+        path.write_text(job.model_dump_json())
+        nodes = min(self.nodes or job.clients, job.clients)
+        module = "cwmp.fl.engines.flower_simulation"
+        command = [sys.executable, "-m", module, str(path), str(nodes), str(self.cpus)]
+        return programs.start("Flower's simulation", command, folder, environment).check
+
+
+@dataclass(frozen=True)
+class FlowerEngine:
+    """Runs one `Job` with Flower.
+
+    What clients remember stays on their nodes, so that a run cannot be taken up again: *keep* is
+    never called, and *start* is refused.
+
+    Attributes:
+        job: what is run; it must be what the federation given to `run` was prepared from.
+        runtime: where.
+        deadline_s: after how long the clients that have not answered are late; ``None`` waits.
+        gather_s: how long to wait for the nodes at the start.
+        model: called with the last model.
+
+    Raises:
+        MissingExtraError: Flower is not installed.
+    """
+
+    job: Job
+    runtime: Runtime = Simulation()
+    deadline_s: float | None = None
+    gather_s: float = 60.0
+    model: Callable[[ModelState], None] | None = None
+
+    def __post_init__(self) -> None:
+        if find_spec("flwr") is None:
+            raise MissingExtraError("Flower is not installed: pip install 'cwmp[flower]'")
+
+    def run(
+        self,
+        federation: Federation,
+        method: Algorithm | Team,
+        *,
+        available: Available | None = None,
+        start: Standing | None = None,
+        keep: Keep | None = None,
+    ) -> Iterator[RoundRecord]:
+        """As `cwmp.fl.engines.base.Engine.run`; *method* is the job's.
+
+        Raises:
+            InputError: a start, or a federation that is not the job's.
+        """
+        if start is not None and start.round > 0:
+            raise InputError(
+                "the flower engine cannot go on from a checkpoint: what clients remember is on "
+                "their nodes; delete it to start anew"
+            )
+        with tempfile.TemporaryDirectory(prefix="cwmp-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            with Listener(folder) as listener, Programs() as programs:
+                environment = quiet_environment(folder / "home") | {ENVIRONMENT: listener.path}
+                check = self.runtime.start(absolute(self.job), folder, environment, programs)
+                yield from self._rounds(listener.accept(check), check, federation, available)
+
+    def _rounds(
+        self, line: Line, check: Check, federation: Federation, available: Available | None
+    ) -> Iterator[RoundRecord]:
+        try:
+            while True:
+                said, arrays = line.receive(check)
+                match said["kind"]:
+                    case "hello":
+                        self._greet(line, said, federation)
+                    case "ask":
+                        line.send("answer", absent=_absent(federation, available, said["round"]))
+                    case "round":
+                        yield from records_from_json(json.loads(said["record"]), "a Flower round")
+                    case "end":
+                        if self.model is not None:
+                            self.model(state_from(arrays, federation.initial, "the last model"))
+                        return
+                    case _:
+                        raise _KINDS.get(said.get("type", ""), RoundError)(said.get("why", "?"))
+        except EOFError:
+            check()
+            raise RoundError("Flower's server app ended without a word; see its log") from None
+        finally:
+            line.close()
+
+    def _greet(self, line: Line, said: dict[str, Any], federation: Federation) -> None:
+        from cwmp.fl.engines.flower_app import digest
+
+        if said["federation"] != digest(federation, self.job.method):
+            raise InputError(
+                "the flower engine's job is not what this federation was prepared from: "
+                "give it the job of this run, with the data that it names"
+            )
+        line.send("welcome", patience=asdict(self._patience()))
+
+    def _patience(self) -> Patience:
+        from cwmp.fl.engines.flower_server import Patience
+
+        return Patience(self.deadline_s, self.gather_s, self.runtime.trusted)
+
+
+def _absent(federation: Federation, available: Available | None, number: int) -> dict[str, str]:
+    if available is None:
+        return {}
+    reasons = {client: available(number, client) for client in federation.asked(number)}
+    return {str(client): why for client, why in reasons.items() if why}
+
+
+def absolute(job: Job) -> Job:
+    """The job with absolute paths: it is prepared in processes that run elsewhere."""
+    devices = tuple(
+        device.model_copy(update={"costs": device.costs.absolute()}) for device in job.devices
+    )
+    name, colon, path = job.data.partition(":")
+    data = f"{name}:{Path(path).absolute()}" if colon else job.data
+    return job.model_copy(update={"devices": devices, "data": data})
+
+
+__all__ = ["FlowerEngine", "Runtime", "Simulation", "absolute"]
