@@ -52,6 +52,9 @@ class DeviceSpec(BaseModel):
         example_s: seconds an example trained takes, where that is known better.
         idle_w: watts above rest while it waits for slower clients; ``None``: not known.
         battery_j: joules that its clients have for the run; ``None``: mains.
+        select_costs: path of another cost file to select by, for controls: budgets and
+            selections follow it as it stands, while the ledger charges *costs*. ``None``
+            selects by *costs*.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +70,7 @@ class DeviceSpec(BaseModel):
     example_s: Positive | None = None
     idle_w: NonNegative | None = None
     battery_j: Positive | None = None
+    select_costs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,9 @@ def _device(spec: DeviceSpec, trainer: Trainer) -> Device:
         receive = with_link(costs, down.link, rate_bps=down.rate_bps).message_cost("send")
     if up is not None:
         costs = with_link(costs, up.link, rate_bps=up.rate_bps)
+    by = costs if spec.select_costs is None else CostFile.load(spec.select_costs)
     prices = SelectionCosts.from_cost_file(
-        costs, trainer.layers, buffer_entries=trainer.buffer_entries
+        by, trainer.layers, buffer_entries=trainer.buffer_entries
     )
     return Device(
         spec.name,
