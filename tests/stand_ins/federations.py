@@ -38,7 +38,7 @@ def small_job(folder: Path, **values: Any) -> Job:
     model = values.get("model", "mlp")
     job = {
         "method": "topk",
-        "budget": "50%",
+        "budget": "100%" if str(values.get("method", "")).startswith("dense") else "50%",
         "model": model,
         "clients": 4,
         "alpha": 5.0,
