@@ -24,13 +24,14 @@ with 0 as the low end: how far it got is not known.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from costmodels.costfile import CostFile, LayerCost, OperationCost
 from cwmp.fl.algorithms.base import Touch
-from cwmp.fl.ledger import Entry, Joules, joules
+from cwmp.fl.ledger import NOTHING, Entry, Joules, add_up, joules
 from cwmp.fl.rounds import ClientRecord, RoundRecord
 from cwmp.payload import VALUE_BYTES
 
@@ -42,10 +43,22 @@ forward passes (Kaplan et al., arXiv 2001.08361, section 2.1); memory traffic sh
 
 
 class Message(NamedTuple):
-    """A download as a client meets it: its bytes, and what applying it touches."""
+    """A download: its bytes, and what applying it touches."""
 
     payload_bytes: int
     touched: tuple[Touch, ...]
+
+
+class Missed(NamedTuple):
+    """What a client must receive before it can start, in one transfer, and joules of applying it.
+
+    Attributes:
+        payload_bytes: 0 where it missed nothing.
+        update: ``None`` where it is not priced.
+    """
+
+    payload_bytes: int = 0
+    update: Joules | None = NOTHING
 
 
 @dataclass(frozen=True)
@@ -92,11 +105,8 @@ class Rates:
         """Joules of training steps, and of batches that only go forward."""
         if self.train is None:
             return None
-        steps = _sum([joules(self.train, examples) for examples in batches])
-        if not forwards:
-            return steps
-        alone = _sum([joules(self.train, examples) for examples in forwards])
-        return steps + alone.scaled(*FORWARD_SHARE)
+        steps = _stepped(self.train, batches)
+        return steps + _stepped(self.train, forwards).scaled(*FORWARD_SHARE) if forwards else steps
 
     def selected(self, done: ClientRecord, rule: str) -> Joules | None:
         """Joules of choosing what *done* chose."""
@@ -140,15 +150,13 @@ class Rates:
 
     def updated(self, touched: Sequence[Touch]) -> Joules | None:
         """Joules of applying *touched*."""
-        parts = []
+        parts: list[Joules | None] = []
         for touch in touched:
             layer = self.layers.get(touch.layer)
             form = "dense" if touch.form == "dense" else PATTERN
             cost = layer.find("update", form) if layer else None
-            if cost is None:
-                return None
-            parts.append(joules(cost, touch.k))
-        return _sum(parts)
+            parts.append(joules(cost, touch.k) if cost else None)
+        return add_up(parts)
 
     def _encoding(self, entries: int, payload_bytes: int, *, dense: bool) -> Joules | None:
         cost = self.encode_dense if dense else self.encode
@@ -163,7 +171,7 @@ def charge_round(
     rule: str,
     server: Rates,
     rates_of: Callable[[int], Rates],
-    missed: Callable[[int], Sequence[Message]] = lambda _: (),
+    missed: Callable[[int], Missed] = lambda _: Missed(),
     lost: Sequence[ClientRecord] = (),
 ) -> tuple[Entry, ...]:
     """The ledger entries of one round.
@@ -173,7 +181,7 @@ def charge_round(
         rule: the method that ran.
         server: the server's prices.
         rates_of: a client's prices.
-        missed: what a client had to receive and apply before it could start.
+        missed: what a client had to catch up on.
         lost: what clients from which nothing came would have done, each its own.
     """
     number = record.round
@@ -195,11 +203,10 @@ def charge_round(
             applied[id(rates)] = rates.updated(record.touched)
         received = rates.received(record.downlink_bytes + done.personal_bytes)
         update = applied[id(rates)]
-        if earlier := missed(client):
-            caught_up = rates.received(sum(message.payload_bytes for message in earlier))
-            received = _both(caught_up, received)
-            for message in earlier:
-                update = _both(update, rates.updated(message.touched))
+        earlier = missed(client)
+        if earlier.payload_bytes:
+            received = add_up([rates.received(earlier.payload_bytes), received])
+            update = add_up([earlier.update, update])
         entries.append(Entry(number, client, "client", "downlink", received))
         entries.append(Entry(number, client, "client", "update", update))
     for done in lost:
@@ -242,20 +249,17 @@ def _search_of(rule: str) -> str:
     return "cwmp" if p == 2 * q else "topk"
 
 
+def _stepped(cost: OperationCost, batches: Sequence[int]) -> Joules:
+    """Joules of steps; most are of one size."""
+    total = NOTHING
+    for examples, count in Counter(batches).items():
+        total += joules(cost, examples).times(count)
+    return total
+
+
 def _message(costs: CostFile, operation: str, pattern: str) -> OperationCost | None:
     """A message's cost under *pattern*, or under whichever pattern the file has."""
     found = costs.message_cost(operation, pattern)
     if found is not None:
         return found
     return next((cost for cost in costs.message if cost.operation == operation), None)
-
-
-def _both(first: Joules | None, second: Joules | None) -> Joules | None:
-    return None if first is None or second is None else first + second
-
-
-def _sum(parts: Sequence[Joules]) -> Joules:
-    total = Joules(0.0, 0.0, 0.0, "measured")
-    for part in parts:
-        total += part
-    return total

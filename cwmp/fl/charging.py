@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cwmp.fl.batteries import Batteries
-from cwmp.fl.charges import Message, charge_round
-from cwmp.fl.ledger import Entry, Joules, Phase
+from cwmp.fl.charges import Message, Missed, charge_round
+from cwmp.fl.ledger import Entry, Joules, Phase, add_up
 from cwmp.fl.rounds import ClientRecord, RoundRecord
 from cwmp.fl.waiting import Seconds, waits
 from profiler.errors import InputError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 OUT = "battery"
 """Why a client whose battery is empty does not take part."""
+_WHOLE = 0
+"""The number, among the downloads, of the whole model."""
 
 
 class Charging:
@@ -42,6 +44,7 @@ class Charging:
         self._fleet = fleet
         self._batches = {client: tuple(sizes) for client, sizes in (batches or {}).items()}
         self._downloads: list[Message] = []
+        self._updates: dict[tuple[int, int], Joules | None] = {}
         self._has: dict[int, int] = {}
         self._last: dict[int, ClientRecord] = {}
         self.batteries = Batteries(*_capacities(fleet, self._batches))
@@ -73,14 +76,11 @@ class Charging:
             rule,
             fleet.server_rates,
             lambda client: fleet.device(client).rates,
-            lambda client: missed.get(client, ()),
+            lambda client: missed.get(client, Missed()),
             self._lost(record),
         )
         if fleet.counts_idle:
-            caught_up = {
-                client: sum(message.payload_bytes for message in messages)
-                for client, messages in missed.items()
-            }
+            caught_up = {client: earlier.payload_bytes for client, earlier in missed.items()}
             entries = (*entries, *idle_entries(fleet, record.round, took_part, caught_up, entries))
         self._downloads.append(Message(record.downlink_bytes, record.touched))
         for done in took_part:
@@ -89,18 +89,26 @@ class Charging:
         self.batteries.take(entries)
         return entries
 
-    def _missed(self, client: int) -> tuple[Message, ...]:
+    def _missed(self, client: int) -> Missed:
         """What *client* receives before it can start: the shorter way to the present model."""
-        whole = self._fleet.whole
-        found: list[Message] = []
-        size = 0
-        for message in reversed(self._downloads[self._has.get(client, 0) :]):
+        has, size = self._has.get(client, 0), 0
+        for message in reversed(self._downloads[has:]):
             size += message.payload_bytes
-            if size > whole.payload_bytes:
-                return (whole,)
-            if message.payload_bytes:
-                found.append(message)
-        return tuple(reversed(found))
+            if size > self._fleet.whole.payload_bytes:
+                return Missed(self._fleet.whole.payload_bytes, self._applied(client, _WHOLE))
+        if size == 0:
+            return Missed()
+        rounds = range(has + 1, len(self._downloads) + 1)
+        return Missed(size, add_up([self._applied(client, number) for number in rounds]))
+
+    def _applied(self, client: int, number: int) -> Joules | None:
+        """Joules of applying the download of round *number* at *client*, worked out once."""
+        kind = self._fleet.device_of[client]
+        if (kind, number) not in self._updates:
+            message = self._fleet.whole if number == _WHOLE else self._downloads[number - 1]
+            price = self._fleet.devices[kind].rates.updated(message.touched)
+            self._updates[kind, number] = price
+        return self._updates[kind, number]
 
     def _lost(self, record: RoundRecord) -> list[ClientRecord]:
         """What the clients that died or came late would have done, as far as that is known.
@@ -151,7 +159,7 @@ def idle_entries(
         work = [cells[phase] for phase in ("select", "encode") if phase in cells]
         one = fleet.device(done.client).pace.busy(
             cells["train"],
-            _sum(work),
+            add_up(work),
             examples=sum(done.batches) + sum(done.forwards) / 3,
             up_bytes=done.payload_bytes,
             down_bytes=caught_up.get(done.client, 0),
@@ -184,12 +192,3 @@ def _capacities(
         if trained is not None:
             expected_j[client] = trained.value
     return capacity_j, expected_j
-
-
-def _sum(parts: Sequence[Joules | None]) -> Joules | None:
-    total = Joules(0.0, 0.0, 0.0, "measured")
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total

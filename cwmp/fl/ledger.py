@@ -63,6 +63,10 @@ class Joules:
         """The same number where at most so much was spent, and perhaps nothing."""
         return Joules(self.value, 0.0, self.high, "assumed")
 
+    def times(self, count: int) -> Joules:
+        """*count* of the same."""
+        return Joules(count * self.value, count * self.low, count * self.high, self.origin)
+
     def scaled(self, share: float, low: float, high: float) -> Joules:
         """*share* of it, where the share is a guess between *low* and *high*."""
         return Joules(share * self.value, low * self.low, high * self.high, "assumed")
@@ -162,17 +166,17 @@ class Ledger:
         parts: dict[Phase, list[Joules | None]] = {phase: [] for phase in PHASES}
         for entry in self.entries:
             parts.setdefault(entry.phase, []).append(entry.energy)
-        return {phase: _add_up(found) for phase, found in parts.items()}
+        return {phase: add_up(found) for phase, found in parts.items()}
 
 
 def sum_phases(phases: dict[Phase, Joules | None]) -> Total:
     """A total that says which phases it lacks."""
     known = [energy for energy in phases.values() if energy is not None]
     lacks = tuple(phase for phase, energy in phases.items() if energy is None)
-    return Total(_add_up(known) if known else None, lacks)
+    return Total(add_up(known) if known else None, lacks)
 
 
-def _add_up(parts: Sequence[Joules | None]) -> Joules | None:
+def add_up(parts: Sequence[Joules | None]) -> Joules | None:
     """The sum, or ``None`` if a part is unknown; nothing done is 0 J."""
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
