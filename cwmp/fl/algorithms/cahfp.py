@@ -40,11 +40,13 @@ from cwmp.fl.algorithms.base import (
     Reading,
     SelectionReport,
     ServerTask,
+    Touch,
     Track,
     Upload,
 )
 from cwmp.fl.algorithms.channels import Channels, Kept
 from cwmp.fl.algorithms.envelope import (
+    FRAME_BYTES,
     Kind,
     bits_of,
     buffers_of,
@@ -57,9 +59,9 @@ from cwmp.fl.algorithms.envelope import (
 from cwmp.fl.algorithms.setting import MethodName, Setting
 from cwmp.fl.algorithms.sparse import norm_of, touches
 from cwmp.fl.training import Arrays, ModelState, Trainer
-from cwmp.payload import DecodedPayload, PayloadLayout
-from cwmp.selection import LayerSelection
-from cwmp.selectors.costs import SelectionCosts
+from cwmp.payload import HEADER_BYTES, DecodedPayload, PayloadLayout, buffer_bytes, layer_bytes
+from cwmp.selection import Form, LayerSelection
+from cwmp.selectors.costs import LayerPrice, SelectionCosts
 from profiler.errors import BudgetError, InputError, PayloadError
 
 
@@ -148,8 +150,12 @@ class CurvaturePruning:
             shape = tuple(self.layout.layers[name])
             layers.append(LayerSelection(name, shape, indices, values, form))  # type: ignore[arg-type]
         decoded = DecodedPayload(tuple(layers), body.buffers())
+        touched = tuple(
+            Touch(price.name, *applied(price, layer.indices.size)[1:])
+            for price, layer in zip(self.costs.layers, layers, strict=True)
+        )
         examples = counted(upload.examples)
-        return Reading(upload.client, examples, touches(layers), decoded, norm_of(layers))
+        return Reading(upload.client, examples, touched, decoded, norm_of(layers))
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         received = ((reading.content, reading.examples) for reading in readings)
@@ -165,7 +171,7 @@ class CurvaturePruning:
         return SelectionReport(
             entries=sum(int(mask.sum()) for mask in self.channels.spread(kept).values()),
             considered=sum(self.layout.sizes) if self.ratio else None,
-            energy_j=self.costs.energy_j(self.channels.entries(self.ratio)),
+            energy_j=declared_j(self.costs, self.channels, self.ratio),
             captured=squares,
             total=squares,
             bound=None,
@@ -188,9 +194,33 @@ def make(name: MethodName, setting: Setting) -> CurvaturePruning:
     return CurvaturePruning(setting.costs, channels, ratio)
 
 
+def applied(price: LayerPrice, k: int) -> tuple[float, int, Form]:
+    """Joules of adding *k* entries of a layer, and how: entry by entry, or as n of them."""
+    sent = int(layer_bytes(price.parameters, k, "sparse", price.value_bytes))
+    sparse_j = float(price.form_j(k, "sparse")) - price.byte_j * sent
+    if price.dense_j is not None and price.dense_j <= sparse_j:
+        return price.dense_j, price.parameters, "dense"
+    return sparse_j, k, "sparse"
+
+
+def declared_j(costs: SelectionCosts, channels: Channels, ratio: float) -> float:
+    """Joules of sending one sub-model in its real bytes and of applying it once."""
+    counts, layout = channels.entries(ratio), channels.layout
+    masks = sum(
+        1 + ((channels.counts[module] + 7) // 8 if gone else 0)
+        for module, gone in channels.pruned(ratio).items()
+    )
+    sent = FRAME_BYTES + masks + 4 * (sum(counts) + layout.buffer_entries)
+    counted_already = HEADER_BYTES + buffer_bytes(layout.buffer_entries)
+    sending_j = costs.message_j + costs.layers[0].byte_j * (sent - counted_already)
+    return sending_j + sum(
+        applied(price, k)[0] for price, k in zip(costs.layers, counts, strict=True)
+    )
+
+
 def _affordable(channels: Channels, setting: Setting) -> float:
     spent: Mapping[float, float] = {
-        ratio: setting.costs.energy_j(channels.entries(ratio))
+        ratio: declared_j(setting.costs, channels, ratio)
         for ratio in (percent / 100 for percent in range(100))
     }
     for ratio, energy_j in spent.items():

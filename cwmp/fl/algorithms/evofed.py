@@ -99,7 +99,8 @@ class Population:
         found = np.array(
             [2 * float(eps @ flat) for eps in self._all(round_number)], dtype=np.float64
         )
-        return (found - found.mean()).astype(np.float32)
+        found -= found.mean()
+        return found.astype(np.float32)
 
     def combine(self, round_number: int, weights: NDArray[np.float32]) -> Arrays:
         """sum_i w_i eps_i, by layer; bit-equal wherever it is computed."""
