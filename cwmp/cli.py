@@ -24,6 +24,7 @@ COMMANDS = {
     ),
     "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace."),
     "run": ("cwmp.commands.run:run", "Train federated under joule budgets."),
+    "flower": ("cwmp.commands.flower:flower", "Run a federated job with Flower."),
     "report": ("cwmp.commands.report:report", "Write one HTML page of a study or a run."),
     "study": ("cwmp.commands.study:study", "Run a whole study from its file, and resume it."),
 }

@@ -219,8 +219,9 @@ def _control_fleets(
         made["other_device"] = tuple(map(as_dear_as, others, files))
     for control, chosen in made.items():
         kinds = tuple(
-            kind.model_copy(
-                update={"select_costs": _store(file, directory, f"{device}-{kind.name}-{control}")}
+            DeviceSpec(
+                **kind.model_dump(exclude={"select_costs"}),
+                select_costs=_store(file, directory, f"{device}-{kind.name}-{control}"),
             )
             for kind, file in zip(fleets[device], chosen, strict=True)
         )
@@ -231,12 +232,19 @@ def _specs(
     fleet: FleetSource, files: tuple[CostFile, ...], directory: Path
 ) -> tuple[DeviceSpec, ...]:
     if not fleet.kinds:
-        return (DeviceSpec(name=fleet.name, costs=_store(files[0], directory, fleet.name)),)
+        return (
+            DeviceSpec(
+                name=fleet.name,
+                costs=_store(files[0], directory, fleet.name),
+                **fleet.equipment,
+            ),
+        )
     return tuple(
         DeviceSpec(
             name=kind.name,
             costs=_store(file, directory, f"{fleet.name}-{kind.name}"),
             clients=kind.clients,
+            **kind.equipment,
         )
         for kind, file in zip(fleet.kinds, files, strict=True)
     )

@@ -157,4 +157,4 @@ def _doubled_ranks(sizes: np.ndarray) -> np.ndarray:
     """Twice the ranks of *sizes*, ties at their mean: whole numbers."""
     from scipy.stats import rankdata
 
-    return np.rint(2 * rankdata(sizes)).astype(np.int64)
+    return np.asarray(np.rint(2 * rankdata(sizes)), dtype=np.int64)

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costmodels.composition.compose import with_link
+from costmodels.composition.link_table import find_link
 from costmodels.costfile import CostFile, Estimate, LayerCost, OperationCost, Piece
 from cwmp.selectors.costs import SelectionCosts
 from cwmp.studies.spec_parts import Constructed, CostSource
 from profiler.errors import InputError
-from profiler.layers import LayerInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +54,11 @@ def read_source(source: CostSource, folder: Path, model: str, data: str) -> Cost
     path = folder / source.path
     costs = CostFile.load(path) if path.suffix == _SUFFIX else _from_trace(path, model, data)
     if source.constructed is not None:
-        return construct(costs, source.constructed)
-    return costs
+        costs = construct(costs, source.constructed)
+    if source.uplink is None:
+        return costs
+    # here as well as in the fleet, so that controls are made from what is really paid
+    return with_link(costs, find_link(source.uplink), rate_bps=source.uplink_bps)
 
 
 def construct(costs: CostFile, how: Constructed) -> CostFile:

@@ -141,6 +141,9 @@ class StudySpec(Strict):
         _known("family.devices", family.devices or (), names)
         _known("family.alphas", family.alphas or (), self.alphas)
         _known("family.budgets", (str(Budget.parse(b)) for b in family.budgets or ()), self.shares)
+        free = [name for name in map(_canonical, family.methods) if not self.takes_budget(name)]
+        if free:
+            raise InputError(f"family.methods: {free[0]} takes no budget to be tested at")
         tests = len(self.family_places())
         if not 1 <= tests <= MOST_TESTS:
             raise InputError(
@@ -158,7 +161,7 @@ class StudySpec(Strict):
             for device in devices
             for alpha in family.alphas or self.alphas
             for method in map(_canonical, family.methods)
-            for budget in (budgets if self.takes_budget(method) else ("100%",))
+            for budget in budgets
             for other in map(_canonical, self.references)
             if other != method
             for endpoint in family.endpoints

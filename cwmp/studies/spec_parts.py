@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cwmp.fl.job import Count, NonNegative, PositiveFloat
 from cwmp.fl.rounds import Schedule
 
+EQUIPMENT = (
+    "uplink",
+    "uplink_bps",
+    "downlink",
+    "downlink_bps",
+    "power_w",
+    "example_s",
+    "idle_w",
+    "battery_j",
+)
 EndpointName = Literal["final_accuracy", "worst_decile", "hypervolume"]
 Scope = Literal["total", "exchange"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -50,11 +60,22 @@ class Constructed(Strict):
 
 
 class CostSource(Strict):
-    """Where a device's costs come from: one of a cost file, a trace, or made-up costs."""
+    """Where a device's costs come from: one of a cost file, a trace, or made-up costs.
+
+    The other keys are those of `cwmp.fl.fleet.DeviceSpec`: links, pace and battery.
+    """
 
     costs: Path | None = None
     trace: Path | None = None
     constructed: Constructed | None = None
+    uplink: str | None = None
+    uplink_bps: PositiveFloat | None = None
+    downlink: str | None = None
+    downlink_bps: PositiveFloat | None = None
+    power_w: PositiveFloat | None = None
+    example_s: PositiveFloat | None = None
+    idle_w: NonNegative | None = None
+    battery_j: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _one(self) -> CostSource:
@@ -62,6 +83,11 @@ class CostSource(Strict):
         if sum(value is not None for value in given) != 1 and not getattr(self, "kinds", ()):
             raise ValueError("give one of costs, trace or constructed")
         return self
+
+    @property
+    def equipment(self) -> dict[str, Any]:
+        """What is not about costs, as a `DeviceSpec` takes it."""
+        return {name: getattr(self, name) for name in EQUIPMENT}
 
     @property
     def path(self) -> Path:
