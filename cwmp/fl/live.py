@@ -112,8 +112,9 @@ class LiveReport:
         meter: the meter's name.
         origin: of its joules; a modelled meter says how two models agree and no more.
         measured_j: above rest; may be negative where a run drew less than its counter shows.
-        low_j, high_j: 95 % of it by the counter's steps and its gain; ``None``: not known. How
-            one run differs from the next is not in them.
+        low_j, high_j: 95 % of it by the counter's steps and its gain; ``None``: not known, as
+            of a model that does not say how far it is off. How one run differs from the next is
+            not in them.
         ledger: what the ledger says of the same work.
         duration_s: of the run.
     """
@@ -135,7 +136,8 @@ class LiveReport:
         measured_j = estimate.mean if estimate else repetition.run.energy_j
         half_j = estimate.half_width if estimate else None
         gain_j = systematic_j([repetition])
-        known = half_j is not None and gain_j is not None
+        judged = meter.info.origin == "measured" or bool(meter.info.systematic)
+        known = judged and half_j is not None and gain_j is not None
         slack_j = (half_j or 0.0) + (gain_j or 0.0)
         return cls(
             meter=meter.info.name,
@@ -169,8 +171,8 @@ class LiveReport:
         """One line for people."""
         span = _span(self.low_j, self.high_j)
         head = (
-            f"Live: {quantity(self.measured_j, 'J')} above rest{span} {self.origin} "
-            f"({self.meter}) in {quantity(self.duration_s, 's')}; "
+            f"Live: {quantity(self.measured_j, 'J')} above rest{span} in "
+            f"{quantity(self.duration_s, 's')}, {self.origin} by the meter {self.meter!r}; "
         )
         energy = self.ledger.energy
         if energy is None:
