@@ -8,6 +8,8 @@ from math import ceil, floor, log10
 
 from profiler.listing import quantity
 
+_SPACE = "\u00a0"
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -82,19 +84,19 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def joules(value: float) -> str:
-    """``2.35 mJ``."""
-    return quantity(value, "J").replace(" u", " µ")
+    """``2.35 mJ``, which no line breaks."""
+    return quantity(value, "J").replace(" u", " µ").replace(" ", _SPACE)
 
 
 def short_joules(value: float) -> str:
     """``20 mJ``: a tick needs no decimals that are zero."""
-    figure, _, unit = joules(value).partition(" ")
-    return f"{float(figure):g} {unit}"
+    figure, _, unit = joules(value).partition(_SPACE)
+    return f"{float(figure):g}{_SPACE}{unit}"
 
 
 def percent(share: float, digits: int = 3) -> str:
     """``81.3 %``."""
-    return f"{100 * share:.{digits}g} %"
+    return f"{100 * share:.{digits}g}{_SPACE}%"
 
 
 def plain_number(value: float) -> str:

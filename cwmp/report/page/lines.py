@@ -162,7 +162,7 @@ def _end_labels(
                 data_b=curve.budget,
             )
         )
-    return [el("g", parts, class_=css, data_variant=variant)]
+    return [el("g", parts, class_=f"{css} names", data_variant=variant)]
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

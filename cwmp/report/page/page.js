@@ -6,6 +6,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const tip = document.getElementById("tip");
   const said = document.getElementById("said");
+  let touched = false;
   const off = { m: new Set(), b: new Set() };
   const SVG = "http://www.w3.org/2000/svg";
   const shown = (series) => !off.m.has(String(series.m)) && !off.b.has(String(series.b));
@@ -54,11 +55,37 @@
     }
   };
 
+  // Names of hidden curves leave no gaps: those left stand as near to their ends as they fit.
+  const spreadNames = (chart) => {
+    const [, top, , bottom] = chart.box;
+    for (const group of all(`#${chart.id}-svg .names`)) {
+      const names = all(".series:not(.off)", group).map((g) => ({
+        tie: g.querySelector("line"),
+        text: g.querySelector("text"),
+      }));
+      names.forEach((name) => { name.at = Number(name.tie.getAttribute("y1")); });
+      names.sort((a, b) => a.at - b.at);
+      const step = Math.min(14, (bottom - top) / Math.max(names.length - 1, 1));
+      names.forEach((name, i) => {
+        name.at = Math.max(name.at, i ? names[i - 1].at + step : top);
+      });
+      for (let i = names.length - 1, most = bottom; i >= 0; i -= 1, most -= step) {
+        names[i].at = Math.min(names[i].at, most);
+        most = names[i].at;
+      }
+      for (const { tie, text, at } of names) {
+        tie.setAttribute("y2", at);
+        text.setAttribute("y", at + 4);
+      }
+    }
+  };
+
   const apply = () => {
     for (const element of all(".series")) {
       element.classList.toggle("off", off.m.has(element.dataset.m) || off.b.has(element.dataset.b));
     }
     data.charts.forEach(drawFronts);
+    if (touched) data.charts.forEach(spreadNames);
     hide();
   };
 
@@ -70,6 +97,7 @@
       const on = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", String(on));
       kind[on ? "delete" : "add"](button.dataset.value);
+      touched = true;
       apply();
       said.textContent = `${button.textContent} ${on ? "shown" : "hidden"}`;
     });

@@ -12,6 +12,9 @@ MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross")
 COLOURS = 8
 DASHES = (None, "7 3", "2 3", "9 3 2 3")
 _COLOUR_OF = {"cwmp": 0, "topk": 1, "random": 2, "dense": 3}
+_TICK = 78.0
+"""Pixels that a tick of the horizontal axis and its words take."""
+_NARROW = 600.0
 _SPARE = (4, 5, 6, 7, 2, 1, 0, 3)
 
 
@@ -60,7 +63,7 @@ def horizontal_axis(
 ) -> Markup:
     """Ticks and title below the box."""
     parts: list[Child] = [line(box.left, box.bottom, box.right, box.bottom, "axis")]
-    for tick in scale.ticks():
+    for tick in scale.ticks(max(2, int((box.right - box.left) / _TICK))):
         x = scale(tick)
         if grid:
             parts.append(line(x, box.top, x, box.bottom, "grid"))
@@ -127,6 +130,7 @@ def picture(
         viewBox=f"0 0 {number(width)} {number(height)}",
         width=width,
         height=height,
+        class_="narrow" if width < _NARROW else None,
         role="img",
         aria_labelledby=f"{identity}-title {identity}-desc",
     )
