@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cwmp.fl.engines.base import Engine
 from cwmp.fl.engines.local import LocalEngine
 from profiler.errors import InputError
 
+if TYPE_CHECKING:
+    from cwmp.fl.job import Job
+
 __all__ = ["ENGINES", "Engine", "LocalEngine", "make_engine"]
 
-ENGINES = {"local": LocalEngine}
+ENGINES = ("local", "flower")
 
 
-def make_engine(name: str) -> Engine:
-    """The engine called *name*.
+def make_engine(name: str, job: Job | None = None) -> Engine:
+    """The engine called *name*; ``flower``, a simulation, needs the *job* that it will run.
 
     Raises:
-        InputError: no such engine.
+        InputError: no such engine, or no job.
+        MissingExtraError: Flower is not installed.
     """
-    if name not in ENGINES:
+    if name == "local":
+        return LocalEngine()
+    if name != "flower":
         raise InputError(f"unknown engine {name!r}; choose {', '.join(ENGINES)}")
-    return ENGINES[name]()
+    if job is None:
+        raise InputError("the flower engine sends no objects to its nodes: give it the job")
+    from cwmp.fl.engines.flower import FlowerEngine
+
+    return FlowerEngine(job)

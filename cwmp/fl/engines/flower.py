@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,23 @@ _KINDS: dict[str, type[CwmpError]] = {
     "UpdateError": UpdateError,
     "InputError": InputError,
 }
-Check = Callable[[], None]
+
+
+def _nobody_is(client: int) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a runtime knows of its processes.
+
+    Attributes:
+        check: raises when the run cannot go on.
+        dead: why a client's node is known to have ended; empty if it is not.
+    """
+
+    check: Callable[[], None]
+    dead: Callable[[int], str] = _nobody_is
 
 
 class Runtime(Protocol):
@@ -55,8 +71,8 @@ class Runtime(Protocol):
 
     def start(
         self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
-    ) -> Check:
-        """Start it in *folder*; what it gives raises when the run cannot go on."""
+    ) -> Watch:
+        """Start it in *folder*."""
         ...
 
 
@@ -76,7 +92,7 @@ class Simulation:
 
     def start(
         self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
-    ) -> Check:
+    ) -> Watch:
         import sys
 
         path = folder / "job.json"
@@ -84,7 +100,7 @@ class Simulation:
         nodes = min(self.nodes or job.clients, job.clients)
         module = "cwmp.fl.engines.flower_simulation"
         command = [sys.executable, "-m", module, str(path), str(nodes), str(self.cpus)]
-        return programs.start("Flower's simulation", command, folder, environment).check
+        return Watch(programs.start("Flower's simulation", command, folder, environment).check)
 
 
 @dataclass(frozen=True)
@@ -138,20 +154,22 @@ class FlowerEngine:
             folder = Path(name)
             with Listener(folder) as listener, Programs() as programs:
                 environment = quiet_environment(folder / "home") | {ENVIRONMENT: listener.path}
-                check = self.runtime.start(absolute(self.job), folder, environment, programs)
-                yield from self._rounds(listener.accept(check), check, federation, available)
+                watch = self.runtime.start(absolute(self.job), folder, environment, programs)
+                line = listener.accept(watch.check)
+                yield from self._rounds(line, watch, federation, available)
 
     def _rounds(
-        self, line: Line, check: Check, federation: Federation, available: Available | None
+        self, line: Line, watch: Watch, federation: Federation, available: Available | None
     ) -> Iterator[RoundRecord]:
         try:
             while True:
-                said, arrays = line.receive(check)
+                said, arrays = line.receive(watch.check)
                 match said["kind"]:
                     case "hello":
                         self._greet(line, said, federation)
                     case "ask":
-                        line.send("answer", absent=_absent(federation, available, said["round"]))
+                        asked = federation.asked(said["round"])
+                        line.send("answer", absent=_absent(asked, said["round"], available, watch))
                     case "round":
                         yield from records_from_json(json.loads(said["record"]), "a Flower round")
                     case "end":
@@ -161,7 +179,7 @@ class FlowerEngine:
                     case _:
                         raise _KINDS.get(said.get("type", ""), RoundError)(said.get("why", "?"))
         except EOFError:
-            check()
+            watch.check()
             raise RoundError("Flower's server app ended without a word; see its log") from None
         finally:
             line.close()
@@ -182,11 +200,15 @@ class FlowerEngine:
         return Patience(self.deadline_s, self.gather_s, self.runtime.trusted)
 
 
-def _absent(federation: Federation, available: Available | None, number: int) -> dict[str, str]:
-    if available is None:
-        return {}
-    reasons = {client: available(number, client) for client in federation.asked(number)}
-    return {str(client): why for client, why in reasons.items() if why}
+def _absent(
+    asked: Sequence[int], number: int, available: Available | None, watch: Watch
+) -> dict[str, str]:
+    found = {}
+    for client in asked:
+        why = (available(number, client) if available else "") or watch.dead(client)
+        if why:
+            found[str(client)] = why
+    return found
 
 
 def absolute(job: Job) -> Job:
@@ -199,4 +221,4 @@ def absolute(job: Job) -> Job:
     return job.model_copy(update={"devices": devices, "data": data})
 
 
-__all__ = ["FlowerEngine", "Runtime", "Simulation", "absolute"]
+__all__ = ["FlowerEngine", "Runtime", "Simulation", "Watch", "absolute"]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwmp.fl.engines.flower import Check
+from cwmp.fl.engines.flower import Watch
 from cwmp.fl.engines.flower_home import Program, Programs, quiet_environment
 from cwmp.fl.engines.flower_link import ENVIRONMENT
 from cwmp.fl.engines.flower_tls import Certificates, make_certificates
@@ -66,7 +66,7 @@ class Deployment:
 
     def start(
         self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
-    ) -> Check:
+    ) -> Watch:
         """Start SuperLink, SuperNodes and the run.
 
         Raises:
@@ -107,7 +107,11 @@ class Deployment:
             if all(node.process.poll() is not None for node in nodes):
                 nodes[0].check()
 
-        return check
+        def dead(client: int) -> str:
+            node = nodes[client % len(nodes)]
+            return f"died: {node.name} ended" if node.process.poll() is not None else ""
+
+        return Watch(check, dead)
 
     def _start(
         self,
