@@ -12,6 +12,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cwmp.fl.data import Dataset, load_data
@@ -63,6 +64,7 @@ def sweep(
     workers: int = 1,
     progress: SweepProgress | None = None,
     checkpoint_every: int = 10,
+    ray: str | None = None,
 ) -> None:
     """Run what is not done yet.
 
@@ -72,6 +74,8 @@ def sweep(
         workers: processes; 1 runs everything in this one.
         progress: called after each round and each run.
         checkpoint_every: rounds between two checkpoints of a run.
+        ray: address of a Ray cluster that does the work in place of processes here; ``local``
+            starts one on this machine.
 
     Raises:
         InputError, FileFormatError, InputFileError, LayerMismatchError: a run that cannot be
@@ -83,12 +87,18 @@ def sweep(
         raise InputError(f"a sweep needs at least 1 worker, not {workers}")
     with locked(directory):
         left = open_runs(directory, planned)
-        data = {name: load_data(name) for name in {one.job.data for one in left}}
+        names = {one.job.data for one in left} if ray is None else set()
+        data = {name: load_data(name) for name in names}
         done = len({one.job.key for one in planned}) - len(left)
         tell = _Teller(progress, done, done + len(left))
+        if ray is not None:
+            from cwmp.studies.on_ray import run_on_ray
+
+            run_on_ray(left, directory, ray, tell)
+            return
         if workers == 1 or len(left) <= 1:
             for one in left:
-                run_one(one, directory, data, checkpoint_every, lambda row, o=one: tell(o, row))
+                run_one(one, directory, data, checkpoint_every, partial(tell, one))
                 tell(one, None)
             return
         from cwmp.studies.processes import run_in_processes

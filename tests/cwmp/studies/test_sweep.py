@@ -159,3 +159,20 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_a_sweep_needs_a_worker(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 1 worker"):
         sweep(_planned(tmp_path), tmp_path / "study", workers=0)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra cwmp[flower]")
+    from cwmp.fl.engines.flower_home import quiet_environment
+
+    for name, value in quiet_environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    planned = _planned(tmp_path, seeds=1)
+    sweep(planned, tmp_path / "ray", ray="local")
+    sweep(planned, tmp_path / "here")
+    runs = [collect(tmp_path / name, planned) for name in ("ray", "here")]
+    assert _rows(runs[0]) == _rows(runs[1])
+    bad = Planned(small_job(tmp_path, method="nonsense"), {})
+    with pytest.raises(InputError, match="unknown method 'nonsense'"):
+        sweep([bad], tmp_path / "ray", ray="local")
