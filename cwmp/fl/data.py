@@ -62,9 +62,9 @@ def load_data(data: str) -> Dataset:
 
     Args:
         data: ``digits`` (1 437 training and 360 test images of 8x8, a fixed split), or
-            ``cifar10:PATH`` with the folder of CIFAR-10's binary version, or an ``.npz`` file
-            with uint8 ``x_train`` and ``x_test`` of shape (n, 32, 32, 3) and ``y_train`` and
-            ``y_test``.
+            ``cifar10:PATH`` with the folder of CIFAR-10's binary or python version, or an
+            ``.npz`` file with uint8 ``x_train`` and ``x_test`` of shape (n, 32, 32, 3) and
+            ``y_train`` and ``y_test``.
 
     Raises:
         InputError: *data* is neither.
@@ -104,19 +104,24 @@ def _digits() -> Dataset:
 def _cifar_folder(folder: Path) -> Dataset:
     missing = [name for name in (*_CIFAR_TRAIN, _CIFAR_TEST) if not (folder / name).is_file()]
     if missing and (folder / "data_batch_1").exists():
-        raise FileFormatError(
-            f"{folder} is CIFAR-10's python version, which is pickled and not read here: "
-            "use the binary version (cifar-10-batches-bin)"
-        )
+        return _cifar_python(folder)
     if missing:
         raise InputFileError(
-            f"{folder} lacks {missing[0]}: give the folder of CIFAR-10's binary version"
+            f"{folder} lacks {missing[0]}: give the folder of CIFAR-10's binary or python version"
         )
     train = np.concatenate([_cifar_records(folder / name) for name in _CIFAR_TRAIN])
     test = _cifar_records(folder / _CIFAR_TEST)
     images = [part[:, 1:].reshape(-1, *_CIFAR_SHAPE).astype(np.float32) for part in (train, test)]
     labels = [_labels(part[:, 0], folder) for part in (train, test)]
     return _normalised(images[0], labels[0], images[1], labels[1], 10)
+
+
+def _cifar_python(folder: Path) -> Dataset:
+    from cwmp.fl.cifar_python import read_folder
+
+    x_train, y_train, x_test, y_test = read_folder(folder)
+    images = [part.reshape(-1, *_CIFAR_SHAPE).astype(np.float32) for part in (x_train, x_test)]
+    return _normalised(images[0], y_train, images[1], y_test, 10)
 
 
 def _cifar_records(path: Path) -> NDArray[np.uint8]:

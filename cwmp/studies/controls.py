@@ -3,7 +3,8 @@
 uniform
     All entries at one cost: CWMP and Top-K must agree bit for bit in what every round left:
     accuracies, losses, bytes, entries. (What they report as captured is summed in different
-    orders and may differ in the last digit.) Anything else is an error of this program, and the study says so first.
+    orders and may differ in the last digit.) Anything else
+    is an error of this program, and the study says so first.
 shuffled, other_device
     Selecting by wrong costs while the ledger charges true ones. They do not hold or fail: the
     difference is what knowing the costs is worth. The budget is the same joules by the wrong

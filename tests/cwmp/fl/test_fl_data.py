@@ -73,9 +73,9 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_data(f"cifar10:{tmp_path / 'nowhere'}")
 
 
-def test_the_python_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_an_incomplete_python_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(FileFormatError, match="binary version"):
+    with pytest.raises(InputFileError, match="lacks data_batch_2 of CIFAR-10's python version"):
         load_data(f"cifar10:{tmp_path}")
 
 
