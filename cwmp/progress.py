@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cwmp.fl.ledger import Entry, Ledger
 from cwmp.fl.rounds import Federation, RoundRecord
 
 
@@ -35,6 +36,7 @@ class Step:
         round, rounds: the same for the round in its run.
         cell, seed: which run.
         accuracy: of the new model on the test set.
+        spent_j: joules of the run so far, of the phases that are priced; ``None`` if none is.
         elapsed_s: since the study began.
     """
 
@@ -46,6 +48,7 @@ class Step:
     seed: int
     accuracy: float
     elapsed_s: float
+    spent_j: float | None = None
 
 
 Progress = Callable[[Step], None]
@@ -60,9 +63,13 @@ class Tick:
     started_s: float
     progress: Progress | None
 
-    def __call__(self, cell: Cell, federation: Federation, record: RoundRecord) -> None:
+    def __call__(
+        self, cell: Cell, federation: Federation, record: RoundRecord, charged: Sequence[Entry]
+    ) -> None:
+        """*charged* are the entries of the run's ledger so far."""
         if self.progress is None:
             return
+        spent = Ledger(tuple(charged)).total().energy
         self.progress(
             Step(
                 run=self.run,
@@ -73,5 +80,6 @@ class Tick:
                 seed=federation.seed,
                 accuracy=record.accuracy,
                 elapsed_s=time.monotonic() - self.started_s,
+                spent_j=None if spent is None else spent.value,
             )
         )

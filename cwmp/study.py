@@ -246,7 +246,7 @@ class _Study:
         for record in make_engine(self.config.engine).run(federation, algorithm):
             records.append(record)
             charged.extend(self.rates.charge(record, cell.method))
-            tick(cell, federation, record)
+            tick(cell, federation, record, charged)
         return tuple(records), Ledger(tuple(charged))
 
 
