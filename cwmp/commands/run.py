@@ -79,6 +79,7 @@ def run(output: Path, force: bool, as_json: bool, live: bool, spec: str, **value
     Writes results.parquet, ledger.parquet, summary.json and accuracy_vs_joules.png to the
     output folder. Interrupted, it keeps the finished runs.
     """
+    from cwmp.fl.live import warm_up
     from cwmp.results import refuse_results
     from cwmp.study import StudyConfig, run_study
 
@@ -86,6 +87,7 @@ def run(output: Path, force: bool, as_json: bool, live: bool, spec: str, **value
     config = StudyConfig.parse(**values)
     with show_progress() as progress:
         if live:
+            warm_up(config.data)
             result, report = _measured(lambda: run_study(config, progress), spec)
         else:
             result, report = run_study(config, progress), None
@@ -221,6 +223,7 @@ def show_progress() -> Iterator[Progress | None]:
 
     from cwmp.conclusion import display_name
     from cwmp.study import Step
+    from profiler.listing import quantity
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -236,6 +239,7 @@ def show_progress() -> Iterator[Progress | None]:
             text = (
                 f"run {step.run}/{step.runs} {name}, round {step.round}/{step.rounds}, "
                 f"accuracy {100 * step.accuracy:.1f} %"
+                + ("" if step.spent_j is None else f", {quantity(step.spent_j, 'J')}")
             )
             bar.update(task, description=text, total=step.runs * step.rounds, completed=done)
 

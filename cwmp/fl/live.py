@@ -7,7 +7,8 @@ The whole process is measured while it runs, above what the machine draws at res
     ratio    = measured_j / ledger_j
 
 Clients of one process hold bit-equal models, so a download is applied once, and nothing is sent.
-The measurement also holds what no phase is: evaluation, decoding, reading data, the interpreter.
+The measurement also holds what no phase is: evaluation, decoding, reading data, the interpreter;
+not the imports, where `warm_up` came before it.
 A ratio above 1 is expected of a run of tiny models; near 1 the costs tell the whole story.
 """
 
@@ -31,6 +32,20 @@ T = TypeVar("T")
 
 RAN_HERE: tuple[Phase, ...] = ("train", "select", "encode", "update")
 """The phases that a run in one process really does."""
+
+
+def warm_up(data: str) -> None:
+    """Import what reads *data* and trains: seconds of work that are no part of a run.
+
+    Raises:
+        InputError, InputFileError, FileFormatError: data that cannot be read.
+    """
+    import torch
+
+    from cwmp.fl.data import load_data
+
+    load_data(data)
+    torch.zeros(1)
 
 
 class Watched(NamedTuple):
