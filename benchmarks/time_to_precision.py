@@ -26,7 +26,7 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
-from coverage import NVML, RAPL
+from interval_coverage import NVML, RAPL
 from simulated_board import Board, BoardProfile, KnownLine, probed
 
 from profiler import design
