@@ -1,6 +1,7 @@
 """Do the intervals hold? Whole sessions on a simulated board whose truth is known.
 
-    python benchmarks/interval_coverage.py [--quick] [--runs 4000] [--settings 'rapl;nvml'] [--json FILE]
+    python benchmarks/interval_coverage.py [--quick] [--runs 4000] [--settings 'rapl;nvml']
+                                           [--json FILE]
 
 Each run is a session of `profiler.stages` (sizing, pilot, Stein's rule, main blocks) on a
 `simulated_board`, from its probe to its fitted lines; only time and power are simulated. Counted is
