@@ -23,7 +23,7 @@ EQUIPMENT = (
 EndpointName = Literal["final_accuracy", "worst_decile", "hypervolume"]
 Scope = Literal["total", "exchange"]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Name = Annotated[str, Field(min_length=1, max_length=60)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Strict(BaseModel):
