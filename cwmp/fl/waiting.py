@@ -122,10 +122,9 @@ class Pace:
 
 def waits(busy: Sequence[Seconds]) -> list[Seconds]:
     """How long each waits for the slowest of the others; nobody waits alone."""
-    value, low, high = (
-        _most_of_others([each[part] for each in busy])
-        for part in range(3)  # value, low, high
-    )
+    value = _most_of_others([each.value for each in busy])
+    low = _most_of_others([each.low for each in busy])
+    high = _most_of_others([each.high for each in busy])
     origin = weakest(each.origin for each in busy) if busy else "modelled"
     return [
         Seconds(
