@@ -52,7 +52,7 @@ def counts_at(share: float, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return counts
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def common_counts(costs: SelectionCosts, budget_j: float) -> tuple[int, ...]:
     """k_l = ceil(s n_l) entries of each layer, with the largest s that *budget_j* pays for.
 

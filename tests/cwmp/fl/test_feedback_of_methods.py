@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from stand_ins.federations import small_data, small_job
 from stand_ins.given_updates import (
     SHAPES,
     GivenTrainer,
@@ -16,6 +20,8 @@ from stand_ins.given_updates import (
     updates,
 )
 
+from cwmp.fl.engines.base import Standing
+from cwmp.fl.engines.local import LocalEngine
 from profiler.errors import InputError
 
 TAKE_FEEDBACK = ("topk", "topk:tensor", "random", "cwmp", "cwmp:1,1", "cwmp:marginal", "prunefl")
@@ -73,6 +79,27 @@ def test_training_starts_ahead_by_alpha_of_what_waits(
             waits[layer] = u - sent[layer]
             np.testing.assert_allclose(done.memories[number][layer], waits[layer], atol=1e-7)
     assert any(np.abs(array).max() > 0 for array in waits.values())
+
+
+@pytest.mark.parametrize("name", ["topk", "cwmp", "topk:tensor"])
+def test_a_lone_client_a_whole_step_ahead_trains_as_if_all_were_sent(
+    name: str, tmp_path: Path
+) -> None:
+    """With one client and alpha = 1, w + e is what the dense run has, whatever is sent."""
+    torch.set_num_threads(1)
+    ends = []
+    for method, budget in ((f"{name}+saef", "20%"), ("dense", "100%")):
+        job = small_job(
+            tmp_path, method=method, budget=budget, clients=1, rounds=4, batch_size=8, lr=0.005
+        )
+        prepared = job.prepare(small_data(60))
+        kept: list[Standing] = []
+        list(LocalEngine().run(prepared.federation, prepared.team, keep=kept.append))
+        ends.append(kept[-1])
+    for layer, dense in ends[1].state.parameters.items():
+        ahead = ends[0].state.parameters[layer] + ends[0].memories[0][layer]
+        np.testing.assert_allclose(ahead, dense, atol=2e-5)
+    assert any(np.abs(waits).max() > 1e-3 for waits in ends[0].memories[0].values())
 
 
 def test_without_feedback_nothing_waits() -> None:
