@@ -67,8 +67,8 @@ SPARSIFIERS = (
     MethodCase("atomo:fourier"),
 )
 OTHERS = (
-    MethodCase("evofed:256", budget="100%"),
-    MethodCase("evofed:256", budget="15%"),
+    MethodCase("evofed:256", budget="100%", job={"lr": 0.001}),
+    MethodCase("evofed:256,0.01,0.1", budget="15%"),
     MethodCase("fedmd", too_little=None, job={"public": 40}),
     MethodCase("kta", too_little=None, job={"public": 40}),
     MethodCase("kta:2,1", too_little=None, job={"public": 40}),

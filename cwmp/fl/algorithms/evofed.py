@@ -13,10 +13,11 @@ ones alone may be sent. Chosen here:
   f_i = 2 eps_i . (theta' - theta), minus its mean over the population (so sum_i f_i = 0, which
   keeps a constant from moving the model). ||eps_i||^2 would be noise as large as the signal
   unless s is far below ||theta' - theta|| / sqrt(n).
-* eta = m / (2 s): with m = 1 the expected step is the true update (E[eps eps'] = s^2 I), but
-  its squared norm is (P + n + 1) / P times the update's. By default m = sqrt(P / (P + n + 1)),
-  so that the step is as long as the update; m = P / (P + n + 1) has the least expected squared
-  error, and moves far too slowly. m is the third argument.
+* eta = m / (2 s): with m = 1 the expected step is the true update (E[eps eps'] = s^2 I), and its
+  squared norm (P + n + 1) / P times the update's: fast, until it diverges. A smaller m is
+  steadier and slower: m = sqrt(P / (P + n + 1)) makes a step as long as the update, and m =
+  P / (P + n + 1) has the least expected squared error. m is the third argument, 0.3 by default
+  after the trials of docs/methods.md: choose it, and the learning rate, for your problem.
 * s scales out but for rounding; 0.01 by default.
 * Where the budget does not pay for P values, the k of largest |f_i| go up with a bitmap.
 
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import prod, sqrt
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,14 +233,11 @@ def make(name: MethodName, setting: Setting) -> EvoFed:
         InputError: arguments it does not take.
         BudgetError: the budget does not pay for one fitness value.
     """
-    entries = sum(setting.layout.sizes)
-    members, sigma, rate = numbers(name, "evofed:POPULATION,SIGMA,RATE", (128.0, 0.01, -1.0))
+    members, sigma, rate = numbers(name, "evofed:POPULATION,SIGMA,RATE", (128.0, 0.01, 0.3))
     if not 1 < members <= MAX_POPULATION or members != int(members) or sigma <= 0:
         raise InputError(
             f"evofed needs a whole population of 2 to {MAX_POPULATION} and a positive sigma: {name}"
         )
-    if len(name.arguments) < 3:
-        rate = sqrt(members / (members + entries + 1))
     if not rate > 0:
         raise InputError(f"evofed needs a positive rate, 1 for the unbiased step: {name}")
     population = Population(setting.layout, setting.seed, int(members), sigma)
