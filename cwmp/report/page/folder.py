@@ -99,25 +99,31 @@ def _spec(path: Path) -> dict[str, Any]:
 
 
 def _costs(folder: Path, runs: Sequence[RunFile]) -> tuple[dict[str, CostFile], list[str]]:
-    """Cost files by device: the study's copies, or those the jobs name; and what is missing."""
-    costs = {path.stem: CostFile.load(path) for path in sorted(folder.glob("*.json"))}
+    """Cost files by device, from the study's copies or where the jobs say; and what is missing.
+
+    Runs that are controls come last: their costs may go by a device's name and not be its own.
+    """
+    costs: dict[str, CostFile] = {}
     missing: dict[str, str] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: bool(run.labels.get("control"))):
         for device in run.job.devices:
             if device.name in costs or device.name in missing:
                 continue
+            copies = (folder / device.costs.name, folder / f"{device.name}.json", device.costs)
+            path = next((path for path in copies if path.is_file()), device.costs)
             try:
-                costs[device.name] = CostFile.load(device.costs)
+                costs[device.name] = CostFile.load(path)
             except CwmpError as error:
                 missing[device.name] = f"The costs of {device.name} are not shown: {error}."
-    return costs, list(missing.values())
+    return dict(sorted(costs.items())), list(missing.values())
 
 
 def _unfinished(place: Place, members: Sequence[RunFile]) -> list[Unfinished]:
     found: dict[tuple[str, str], list[int]] = {}
     for run in members:
         if run.status != "finished" or not run.rounds:
-            found.setdefault((run.status, run.reason), []).append(run.job.seed)
+            reason = run.reason.removeprefix(f"{run.status}: ")
+            found.setdefault((run.status, reason), []).append(run.job.seed)
     return [Unfinished(*place, *how, tuple(sorted(seeds))) for how, seeds in found.items()]
 
 
@@ -146,7 +152,8 @@ def _about(runs: Sequence[RunFile], scenarios: Sequence[str]) -> tuple[str, ...]
 
 
 def _values(runs: Sequence[RunFile], name: str) -> list[str]:
-    return [str(value) for value in dict.fromkeys(getattr(run.job, name) for run in runs)]
+    found = dict.fromkeys(getattr(run.job, name) for run in runs)
+    return ["all" if value is None else str(value) for value in found]
 
 
 def _data(runs: Sequence[RunFile]) -> str:

@@ -52,6 +52,11 @@ def draw_layers(identity: str, title: str, rows: Sequence[LayerRow]) -> Markup:
     second = Box(first.right + 34.0, _TOP, first.right + 34.0 + width, bottom)
     parts: list[Child] = [label(second.right + 10, _TOP - 12, "origin", "title")]
     for box, which, axis in ((first, "c", "joules an entry"), (second, "a", "joules to open it")):
+        if all(_estimate(row, which) is None for row in rows):
+            parts.append(
+                label(box.left + 4, _TOP + 0.5 * _ROW + 4, "none in this cost file", "tick")
+            )
+            continue
         scale = _scale(rows, which, box)
         parts.append(horizontal_axis(box, scale, short_joules, axis, grid=True))
         parts += [_mark(row, which, scale, place) for place, row in enumerate(rows)]

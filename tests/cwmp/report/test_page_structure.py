@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,23 @@ def test_folders_that_are_no_study_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs/x.json").write_text('{"schema_name": "other"}')
     with pytest.raises(FileFormatError, match="not a run"):
         load_study(tmp_path)
+
+
+def test_copies_of_costs_go_by_the_file_that_the_jobs_name(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    made_up_study(folder, methods=("cwmp", "topk"), budgets=("20%",), seeds=1)
+    shutil.rmtree(folder / "runs")
+    (folder / "runs").mkdir()
+    (folder / "costs/board.json").rename(folder / "costs/board-0123.json")
+    gone = tmp_path / "elsewhere/board-0123.json"
+    (folder / "costs/board-shuffled-4567.json").write_text("not read")
+    save_runs(folder, [made_up_run(m, "20%", 0, costs=gone) for m in ("cwmp", "topk")])
+    view = load_study(folder)
+    assert list(view.costs) == ["board"]
+    assert len(view.gains) == 1
+    (folder / "costs/board-0123.json").unlink()
+    view = load_study(folder)
+    assert view.costs == {}
+    assert view.gains == ()
+    assert "the costs of board are not at hand" in view.gain_notes[0]
+    assert any("The costs of board are not shown" in warning for warning in view.warnings)
