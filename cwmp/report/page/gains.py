@@ -22,7 +22,7 @@ from cwmp.studies.runs import RunFile
 from profiler.errors import CwmpError
 
 _DRAWS, _SEED = 40, 0
-_WEIGHTED = ("cwmp",)
+_WEIGHTED = ("cwmp", "cwmp-price")
 _Predicted = tuple[float, float | None, float | None]
 
 

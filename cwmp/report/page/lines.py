@@ -75,7 +75,7 @@ def draw_lines(
         front: whether to draw the Pareto front: the best y up to each x.
     """
     longest = max((len(curve.name) for curve in curves), default=0)
-    right = WIDTH - min(14 + 6.7 * longest, 250.0)
+    right = WIDTH - min(24 + 7.2 * longest, 270.0)
     box = Box(52.0, 34.0, right, HEIGHT - 52.0)
     ends = [v for c in curves for v in (*c.y, *_known(c.low), *_known(c.high)) if 0 <= v <= 1]
     low = min(ends, default=0.0)

@@ -103,7 +103,7 @@ def certificate(view: View, scenario: int, styles: Sequence[Style]) -> tuple[Mar
     drawn = [_by_round(view, curve, styles[curve.method]) for curve in curves]
     picture, data = draw_lines(
         identity, title, f"Captured over bound of {len(curves)} curves by round; 100 % is optimal.",
-        drawn, x_title="round", y_title="captured / bound", show_x=lambda v: f"{v:g}",
+        drawn, x_title="round", y_title="captured / bound", show_x=lambda v: f"{v:g}" if v == int(v) else "",
         variants=("linear",),
     )  # fmt: skip
     caption = (

@@ -25,7 +25,8 @@ def gains(view: View, styles: Sequence[Style]) -> Markup:
     caption = (
         "Gain: sum of g² that CWMP captures over what Top-K captures at equal joules. Predicted "
         "from the cost file alone, entries taken as Laplace distributed with one scale in all "
-        "layers; its interval draws the costs within theirs. Observed: for each seed the share "
+        "layers, for the score g²/c whatever score the method has; its interval draws the costs "
+        "within theirs. Observed: for each seed the share "
         "that CWMP captured of its own updates over the share that Top-K captured of its own, "
         "sums over clients and rounds; interval: 95 % Student over seeds. After round 1 the two "
         "train different models; the table has round 1 alone, where both stand on the same."
