@@ -103,7 +103,7 @@ def certificate(view: View, scenario: int, styles: Sequence[Style]) -> tuple[Mar
     drawn = [_by_round(view, curve, styles[curve.method]) for curve in curves]
     picture, data = draw_lines(
         identity, title, f"Captured over bound of {len(curves)} curves by round; 100 % is optimal.",
-        drawn, x_title="round", y_title="captured / bound", show_x=lambda v: f"{v:g}" if v == int(v) else "",
+        drawn, x_title="round", y_title="captured / bound", show_x=_whole,
         variants=("linear",),
     )  # fmt: skip
     caption = (
@@ -217,3 +217,8 @@ def _square(*names: str) -> Markup:
     kinds = [" ".join(names[:1]), *(f"over {name}" for name in names[1:])]
     squares = [el("rect", x=0, y=0, width=14, height=12, class_=kind) for kind in kinds]
     return el("svg", squares, class_="swatch", width=14, height=12, aria_hidden="true")
+
+
+def _whole(value: float) -> str:
+    """A tick that counts: nothing between whole numbers."""
+    return f"{value:g}" if value == int(value) else ""
