@@ -42,6 +42,8 @@ from torch import nn
 from fluke import DDict, FlukeENV
 from fluke.algorithms.fedavg import FedAVG
 from fluke.data import DataContainer, DataSplitter
+from fluke.evaluation import ClassificationEval
+FlukeENV().set_evaluator(ClassificationEval(eval_every=1, n_classes=10))
 path, model, clients, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 d = {k: torch.from_numpy(v) for k, v in np.load(path).items()}
 x, y, tx, ty = (d[k] for k in ("x_train", "y_train", "x_test", "y_test"))

@@ -62,5 +62,3 @@ class LoopGrid:
 def stamped(message: Message, number: int) -> None:
     """What the runtime writes on a message before it is sent."""
     message.metadata.__dict__["_message_id"] = f"m{number}"
-
-
