@@ -33,6 +33,7 @@ cwmp study examples/studies/cifar10_noniid.yaml \\
 @click.option("--data", help="In the place of the study's: digits or cifar10:PATH.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @click.option("--ray", metavar="ADDRESS", help="Run on a Ray cluster instead; 'local' starts one.")
+@click.option("--log", metavar="KIND:PATH", help="Each round to csv:PATH or tensorboard:DIR.")
 @click.option(
     "--only",
     multiple=True,
@@ -48,6 +49,7 @@ def study(
     data: str | None,
     workers: int,
     ray: str | None,
+    log: str | None,
     only: tuple[str, ...],
     dry_run: bool,
     summary_only: bool,
@@ -72,7 +74,7 @@ def study(
     interrupted = False
     if left and not summary_only:
         try:
-            _sweep(chosen, output, workers, ray)
+            _sweep(chosen, output, workers, ray, log)
         except KeyboardInterrupt:
             interrupted = True
     runs = collect(output, plan.tasks)
@@ -114,22 +116,36 @@ def _chosen(plan: Plan, only: Sequence[str]) -> list[Planned]:
     return chosen
 
 
-def _sweep(tasks: Sequence[Planned], output: Path, workers: int, ray: str | None) -> None:
+def _sweep(
+    tasks: Sequence[Planned], output: Path, workers: int, ray: str | None, log: str | None
+) -> None:
+    """Run what is left: a bar on a terminal, a line a run elsewhere; a log where one is asked."""
+    from contextlib import ExitStack
+
+    from cwmp.report.live import LiveRuns
     from cwmp.studies import sweep as sweeps
 
-    watch = _Watch()
-    if ray is None:
-        sweeps.sweep(tasks, output, workers=workers, progress=watch)
-        return
-    from importlib import import_module
+    with ExitStack() as stack:
+        watchers: list[sweeps.SweepProgress] = []
+        live = LiveRuns()
+        if live.console.is_terminal:
+            watchers.append(stack.enter_context(live).seen)
+        else:
+            watchers.append(_Watch())
+        if log is not None:
+            from cwmp.fl.logs import open_log
 
-    from profiler.errors import MissingExtraError
+            written = open_log(log)
+            stack.callback(written.close)
+            watchers.append(
+                lambda seen: written.round(seen.row, seen.planned.labels) if seen.row else None
+            )
 
-    try:
-        on_ray = import_module("cwmp.studies.on_ray")
-    except ImportError as error:
-        raise MissingExtraError("--ray needs Ray: pip install 'cwmp[flower]'") from error
-    on_ray.sweep_on_ray(tasks, output, address=None if ray == "local" else ray, progress=watch)
+        def tell(seen: Seen) -> None:
+            for watcher in watchers:
+                watcher(seen)
+
+        sweeps.sweep(tasks, output, workers=workers, progress=tell, ray=ray)
 
 
 class _Watch:

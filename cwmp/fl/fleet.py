@@ -72,6 +72,11 @@ class DeviceSpec(BaseModel):
     battery_j: Positive | None = None
     select_costs: Path | None = None
 
+    def without_folders(self) -> DeviceSpec:
+        """The same with the names of its files alone."""
+        select = None if self.select_costs is None else Path(self.select_costs.name)
+        return self.model_copy(update={"costs": Path(self.costs.name), "select_costs": select})
+
 
 @dataclass(frozen=True)
 class Device:

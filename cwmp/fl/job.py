@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -88,8 +89,18 @@ class Job(BaseModel):
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits that differ between jobs: a file name."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """16 hexadecimal digits that differ between jobs: a file name.
+
+        Of paths only the last part counts, so that a study may be moved to another folder.
+        """
+        kept = self.model_copy(
+            update={
+                "data": _without_folder(self.data),
+                "devices": tuple(device.without_folders() for device in self.devices),
+                "server": None if self.server is None else self.server.without_folders(),
+            }
+        )
+        return hashlib.sha256(kept.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def plan(self) -> LocalPlan:
@@ -116,6 +127,11 @@ class Job(BaseModel):
             BudgetError: a budget above the dense cost.
         """
         return Prepared(self, data or load_data(self.data))
+
+
+def _without_folder(data: str) -> str:
+    name, colon, path = data.partition(":")
+    return f"{name}{colon}{PurePath(path).name}" if colon else name
 
 
 @dataclass(frozen=True)

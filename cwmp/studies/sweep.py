@@ -137,7 +137,7 @@ def collect(directory: Path, planned: Sequence[Planned]) -> tuple[RunFile, ...]:
         if not path.exists():
             continue
         run = RunFile.load(path)
-        if run.job != one.job:
+        if run.job.key != one.job.key:
             raise FileFormatError(f"{path} is of another run than its name says: delete it")
         found.append(run.model_copy(update={"labels": dict(one.labels)}))
     return tuple(found)
