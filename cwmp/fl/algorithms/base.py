@@ -116,6 +116,8 @@ class Upload:
         memory: what the client keeps for its next round; it stays with the client.
         forwards: examples in each batch that went through the model forward alone
             (logits of a public set, fitness of perturbed models).
+        round: in which it arrived, from 1, as the server knows it and not as the client says:
+            `Algorithm.read` holds it against what a payload says of itself. 0: not known.
     """
 
     payload: bytes
@@ -126,6 +128,7 @@ class Upload:
     client: int = 0
     memory: Memory = field(default_factory=dict)
     forwards: tuple[int, ...] = ()
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,9 @@ class Reading:
         touched: what applying it touches on the server.
         content: what the method's `Algorithm.server` understands.
         norm: sqrt of the sum of squares of what it would add, for methods where that means
-            something: engines refuse what dwarfs the rounds before.
+            something: engines refuse what dwarfs the others.
+        buffers: the model's buffers as sent, for methods that send them: engines refuse those
+            that dwarf the others, and variances below 0.
     """
 
     client: int
@@ -145,6 +150,7 @@ class Reading:
     touched: tuple[Touch, ...]
     content: Any
     norm: float | None = None
+    buffers: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
