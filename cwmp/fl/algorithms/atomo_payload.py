@@ -131,7 +131,8 @@ class AtomAveraging:
         ordered = tuple(layers[name] for name in self.layout.layers if name in layers)
         norm = norm_of(ordered)
         content = DecodedPayload(ordered, decoded.buffers)
-        return Reading(upload.client, upload.examples, touches(ordered), content, norm)
+        touched = touches(ordered)
+        return Reading(upload.client, upload.examples, touched, content, norm, decoded.buffers)
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         return self._averaging.server(readings, task)

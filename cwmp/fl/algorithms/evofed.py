@@ -13,13 +13,16 @@ ones alone may be sent. Chosen here:
   f_i = 2 eps_i . (theta' - theta), minus its mean over the population (so sum_i f_i = 0, which
   keeps a constant from moving the model). ||eps_i||^2 would be noise as large as the signal
   unless s is far below ||theta' - theta|| / sqrt(n).
-* eta = m / (2 s): with m = 1 the expected step is the true update (E[eps eps'] = s^2 I), and its
-  squared norm (P + n + 1) / P times the update's: fast, until it diverges. A smaller m is
-  steadier and slower: m = sqrt(P / (P + n + 1)) makes a step as long as the update, and m =
-  P / (P + n + 1) has the least expected squared error. m is the third argument, 0.3 by default
-  after the trials of docs/methods.md: choose it, and the learning rate, for your problem.
+* eta = m / (2 s): with m = 1, the default, the expected step is the true update (E[eps eps'] =
+  s^2 I), and its squared norm (P + n + 1) / P times the update's: right on average and noisy, so
+  that a small P on a large model diverges. A smaller m is steadier and slower: m =
+  sqrt(P / (P + n + 1)) makes a step as long as the update, and m = P / (P + n + 1) has the least
+  expected squared error. No m suits every problem: a study has to name its own, and
+  docs/methods.md shows what some did on digits.
 * s scales out but for rounding; 0.01 by default.
-* Where the budget does not pay for P values, the k of largest |f_i| go up with a bitmap.
+* Where the budget does not pay for P values, the k of largest |f_i| go up with a bitmap. The
+  receivers' update is dense whatever k is and not within the budget, so that EvoFed is compared on
+  cumulative joules, not at equal joules a round.
 
 Noise is never sent and never held: one perturbation at a time, memory of two models. Drawing
 it costs P n normal numbers twice a round and client; the ledger has no price for that, so
@@ -154,11 +157,15 @@ class EvoFed:
 
     def read(self, upload: Upload) -> Reading:
         round_number, fitness, buffers = self._read(upload.payload)
+        if upload.round and round_number != upload.round:
+            raise PayloadError(
+                f"fitness over the population of round {round_number} came in round {upload.round}"
+            )
         # fitness has variance 4 s^2 ||d||^2 over the population
         spread = float(np.sqrt(np.square(fitness, dtype=np.float64).mean()))
         norm = spread / (2 * self.population.sigma)
         content = (round_number, fitness, buffers)
-        return Reading(upload.client, counted(upload.examples), (), content, norm)
+        return Reading(upload.client, counted(upload.examples), (), content, norm, buffers)
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         total = np.zeros(self.population.members)
@@ -233,7 +240,7 @@ def make(name: MethodName, setting: Setting) -> EvoFed:
         InputError: arguments it does not take.
         BudgetError: the budget does not pay for one fitness value.
     """
-    members, sigma, rate = numbers(name, "evofed:POPULATION,SIGMA,RATE", (128.0, 0.01, 0.3))
+    members, sigma, rate = numbers(name, "evofed:POPULATION,SIGMA,RATE", (128.0, 0.01, 1.0))
     if not 1 < members <= MAX_POPULATION or members != int(members) or sigma <= 0:
         raise InputError(
             f"evofed needs a whole population of 2 to {MAX_POPULATION} and a positive sigma: {name}"

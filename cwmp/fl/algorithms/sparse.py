@@ -95,8 +95,8 @@ class SparseAveraging:
         decoded = decode(upload.payload, self.layout)
         if upload.examples < 1:
             raise PayloadError(f"it claims {upload.examples} examples; at least 1 is needed")
-        touched = touches(decoded.layers)
-        return Reading(upload.client, upload.examples, touched, decoded, norm_of(decoded.layers))
+        touched, norm = touches(decoded.layers), norm_of(decoded.layers)
+        return Reading(upload.client, upload.examples, touched, decoded, norm, decoded.buffers)
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         decoded: Iterable[tuple[DecodedPayload, int]] = (

@@ -155,7 +155,8 @@ class SignPrioritized:
         )
         content = (packets, buffers)
         examples = counted(upload.examples)
-        return Reading(upload.client, examples, tuple(touched), content, sqrt(squares))
+        norm = sqrt(squares)
+        return Reading(upload.client, examples, tuple(touched), content, norm, buffers)
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         channel = int(task.draws.integers(2**63))

@@ -22,7 +22,8 @@ class Standing:
         memories: what each client keeps, by client.
         messages: what the server last sent to one client alone, by client.
         server: what the server keeps.
-        norm: the median norm of the last round's updates; ``None`` where it is not known.
+        norm, buffer_norm: the largest median norm of a round's updates, and of the buffers
+            sent, so far; ``None`` where there were none (`cwmp.fl.engines.guard`).
     """
 
     round: int
@@ -31,6 +32,7 @@ class Standing:
     messages: Mapping[int, bytes] = field(default_factory=dict)
     server: Memory = field(default_factory=dict)
     norm: float | None = None
+    buffer_norm: float | None = None
 
 
 Available = Callable[[int, int], str]

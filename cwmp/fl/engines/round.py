@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from math import isfinite
-from statistics import median
 from typing import cast
 
 import numpy as np
@@ -21,11 +22,9 @@ from cwmp.fl.algorithms.base import (
 )
 from cwmp.fl.algorithms.team import Team
 from cwmp.fl.engines.base import Available, Standing
+from cwmp.fl.engines.guard import GATHERED, Guard
 from cwmp.fl.rounds import Absence, ClientRecord, Federation, RoundRecord, worst_tenth
 from profiler.errors import PayloadError, RoundError, UpdateError
-
-NORM_FACTOR = 100.0
-"""An update whose norm is more than this many times the median of the round before is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +70,25 @@ def run_round(
     Raises:
         BudgetError, UpdateError, RoundError: as `cwmp.fl.engines.base.Engine.run`.
     """
-    present = _Attendance(federation, team, before, number, available)
+    guard = Guard(before.norm, before.buffer_norm, before.state)
+    present = _Attendance(federation, team, before, number, available, guard)
     download = _aggregated(federation, team, before, number, present, run_clients)
     state = team.server.apply(before.state, download.payload)
+    norm, buffer_norm = guard.after()
     after = Standing(
         round=number,
         state=state,
         memories={**before.memories, **present.memories},
         messages={**before.messages, **download.personal},
         server=download.memory,
-        norm=median(present.norms) if present.norms else before.norm,
+        norm=norm,
+        buffer_norm=buffer_norm,
     )
-    clients = tuple(
-        replace(record, personal_bytes=len(download.personal.get(record.client, b"")))
-        for record in present.records
-    )
+    clients = tuple(_told(record, download) for record in present.records)
+    absent = [
+        absence if absence.did is None else replace(absence, did=_told(absence.did, download))
+        for absence in present.absent
+    ]
     accuracy, loss, worst = (score or evaluate)(federation, team, after)
     if not isfinite(loss):
         raise UpdateError(
@@ -98,7 +101,7 @@ def run_round(
         clients,
         len(download.payload),
         download.touched,
-        tuple(sorted(present.absent, key=lambda absence: absence.client)),
+        tuple(sorted(absent, key=lambda absence: absence.client)),
         worst,
     )
     return after, record
@@ -137,6 +140,10 @@ def record_of(upload: Upload, touched: tuple[Touch, ...]) -> ClientRecord:
     )
 
 
+def _told(record: ClientRecord, download: Download) -> ClientRecord:
+    return replace(record, personal_bytes=len(download.personal.get(record.client, b"")))
+
+
 @dataclass
 class _Attendance:
     """Who was asked, who came, and what they left behind."""
@@ -146,10 +153,11 @@ class _Attendance:
     before: Standing
     number: int
     available: Available | None
+    guard: Guard
+    asked: deque[int] = field(default_factory=deque)
     records: list[ClientRecord] = field(default_factory=list)
     absent: list[Absence] = field(default_factory=list)
     memories: dict[int, Memory] = field(default_factory=dict)
-    norms: list[float] = field(default_factory=list)
 
     def tasks(self) -> Iterator[ClientTask]:
         """The tasks of the clients that can take part."""
@@ -159,6 +167,7 @@ class _Attendance:
             if reason:
                 self.absent.append(Absence(client, reason))
                 continue
+            self.asked.append(client)
             yield self.federation.task(
                 before.state,
                 self.number,
@@ -169,31 +178,45 @@ class _Attendance:
 
     def read(self, results: Iterator[Result]) -> Iterator[Reading]:
         """The uploads that are valid; the others are written down as absent."""
-        for result in results:
-            if isinstance(result, Missing):
-                self.absent.append(Absence(result.client, result.reason))
-                continue
-            self.memories[result.client] = result.memory  # it does not know what becomes of it
+        decoded = self._decoded(results)
+        first = [] if self.guard.has_scale else list(islice(decoded, GATHERED))
+        self.guard.gauge([reading for _, reading in first])
+        for upload, reading in chain(first, decoded):
             try:
-                reading = self._checked(result)
+                self.guard.check(reading)
             except PayloadError as error:
-                did = record_of(result, ())
-                self.absent.append(Absence(result.client, f"refused: {error}", did))
+                self._refuse(upload, error)
                 continue
-            self.records.append(record_of(result, reading.touched))
-            if reading.norm is not None:
-                self.norms.append(reading.norm)
+            self.records.append(record_of(upload, reading.touched))
             yield reading
 
-    def _checked(self, upload: Upload) -> Reading:
-        reading = self.team.server.read(upload)
-        usual = self.before.norm
-        if reading.norm is None:
-            return reading
-        if not isfinite(reading.norm) or (usual and reading.norm > NORM_FACTOR * usual):
-            beside = f", beside a median of {usual:.3g} in the round before" if usual else ""
-            raise PayloadError(f"its norm is {reading.norm:.3g}{beside}")
-        return reading
+    def _decoded(self, results: Iterator[Result]) -> Iterator[tuple[Upload, Reading]]:
+        """What can be read, each as the client that was asked for it; engines keep the order."""
+        for result in results:
+            if not self.asked:
+                raise RoundError(f"more came in round {self.number} than was asked for")
+            client = self.asked.popleft()
+            if isinstance(result, Missing):
+                self.absent.append(Absence(client, result.reason))
+                continue
+            self.memories[client] = result.memory  # it does not know what becomes of its upload
+            upload = replace(result, client=client, round=self.number)
+            try:
+                if result.client != client:
+                    raise PayloadError(f"it says that it is client {result.client}")
+                examples = len(self.federation.shards[client][1])
+                if result.examples > examples:
+                    raise PayloadError(f"it claims {result.examples} examples and has {examples}")
+                reading = self.team.server.read(upload)
+            except PayloadError as error:
+                self._refuse(upload, error)
+                continue
+            yield upload, reading
+        self.absent += [Absence(client, "died: nothing was heard of it") for client in self.asked]
+
+    def _refuse(self, upload: Upload, error: PayloadError) -> None:
+        did = record_of(upload, ())
+        self.absent.append(Absence(upload.client, f"refused: {error}", did))
 
 
 def _aggregated(
