@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     from costmodels.energymodel import EnergyModel
     from costmodels.estimatefile import EstimateFile
 
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {
-        "costs.v1.schema.json": {**dialect, **_once(CostFile.model_json_schema())},
-        "costmodel.v1.schema.json": {**dialect, **_once(_signed(CostModel.model_json_schema()))},
-        "energymodel.v1.schema.json": {
-            **dialect,
-            **_once(_signed(EnergyModel.model_json_schema())),
-        },
-        "estimates.v1.schema.json": {**dialect, **_once(EstimateFile.model_json_schema())},
+        "costs.v1.schema.json": published(CostFile.model_json_schema()),
+        "costmodel.v1.schema.json": published(_signed(CostModel.model_json_schema())),
+        "energymodel.v1.schema.json": published(_signed(EnergyModel.model_json_schema())),
+        "estimates.v1.schema.json": published(EstimateFile.model_json_schema()),
     }
+
+
+def published(schema: dict[str, Any]) -> dict[str, Any]:
+    """What pydantic says of a class, as this project publishes it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_once(schema)}
 
 
 def _signed(schema: dict[str, Any]) -> dict[str, Any]:
@@ -64,12 +66,12 @@ def schema_text(schema: dict[str, Any]) -> str:
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
-def write_schemas(folder: Path) -> list[Path]:
-    """Write every schema into *folder*, replacing older ones, and return the paths."""
+def write_schemas(folder: Path, schemas: Mapping[str, dict[str, Any]] | None = None) -> list[Path]:
+    """Write *schemas* (this package's) into *folder*, replacing older ones; return the paths."""
     from profiler.files import write_atomic
 
     written = []
-    for name, schema in json_schemas().items():
+    for name, schema in (json_schemas() if schemas is None else schemas).items():
         write_atomic(folder / name, schema_text(schema).encode(), force=True)
         written.append(folder / name)
     return written

@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from cwmp.fl.archive import from_bytes, state_arrays, state_from, to_bytes
 from cwmp.fl.engines.base import Standing
@@ -24,10 +25,36 @@ from cwmp.fl.training import ModelState
 from profiler.errors import FileFormatError
 from profiler.files import read_bytes, write_atomic
 
-SCHEMA = "cwmp.checkpoint"
-VERSION = 1
+SCHEMA: Literal["cwmp.checkpoint"] = "cwmp.checkpoint"
+VERSION: Literal[1] = 1
 
 _Arrays = Mapping[str, NDArray[Any]]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class Head(BaseModel):
+    """What a checkpoint says of itself; the arrays lie beside it, by name.
+
+    ``parameters/``, ``buffers/`` and ``counters/`` are the shared model's, ``server/NAME`` and
+    ``client/CLIENT/NAME`` what these remember, ``message/CLIENT`` bytes on their way.
+
+    Attributes:
+        job: key of the job it belongs to.
+        round: the last one that ended.
+        norm: the median norm of that round's updates; null where it is not known.
+        clients: who remembers something, if nothing but that.
+        records: the records of the rounds so far, JSON.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_name: Literal["cwmp.checkpoint"]
+    version: Literal[1]
+    job: str
+    round: _Count
+    norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    clients: tuple[_Count, ...]
+    records: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +81,16 @@ class Checkpoint:
             arrays |= {f"client/{client}/{name}": array for name, array in memory.items()}
         for client, message in standing.messages.items():
             arrays[f"message/{client}"] = np.frombuffer(message, dtype=np.uint8)
-        meta = {
-            "schema_name": SCHEMA,
-            "version": VERSION,
-            "job": self.key,
-            "round": standing.round,
-            "norm": standing.norm,
-            "clients": sorted(standing.memories),
-            "records": json.dumps(records_to_json(records)),
-        }
-        write_atomic(self.path, to_bytes(meta, arrays), force=True)
+        head = Head(
+            schema_name=SCHEMA,
+            version=VERSION,
+            job=self.key,
+            round=standing.round,
+            norm=standing.norm,
+            clients=tuple(sorted(standing.memories)),
+            records=json.dumps(records_to_json(records)),
+        )
+        write_atomic(self.path, to_bytes(head.model_dump(mode="json"), arrays), force=True)
 
     def load(self, like: ModelState) -> tuple[Standing, tuple[RoundRecord, ...]] | None:
         """The last checkpoint, or ``None`` where there is none.
@@ -83,19 +110,23 @@ class Checkpoint:
             raise FileFormatError(
                 f"{what} is of another schema or version: delete it to start anew"
             )
-        if meta.get("job") != self.key:
+        try:
+            head = Head.model_validate(meta)
+            records = json.loads(head.records)
+            messages = {int(n): a.tobytes() for n, a in _under(arrays, "message/").items()}
+        except ValueError as error:  # pydantic's, json's and int's
+            raise FileFormatError(f"{what} is damaged: delete it to start anew") from error
+        if head.job != self.key:
             raise FileFormatError(f"{what} is of another run: delete it to start anew")
         standing = Standing(
-            round=meta["round"],
+            round=head.round,
             state=state_from(arrays, like, what),
-            memories={client: _under(arrays, f"client/{client}/") for client in meta["clients"]},
-            messages={
-                int(name): array.tobytes() for name, array in _under(arrays, "message/").items()
-            },
+            memories={client: _under(arrays, f"client/{client}/") for client in head.clients},
+            messages=messages,
             server=_under(arrays, "server/"),
-            norm=meta["norm"],
+            norm=head.norm,
         )
-        return standing, records_from_json(json.loads(meta["records"]), what)
+        return standing, records_from_json(records, what)
 
 
 def _under(arrays: _Arrays, prefix: str) -> dict[str, NDArray[Any]]:
