@@ -9,6 +9,7 @@
 # make run DEMO='--quick'                  arguments for the demo (--force: out/ is made anew)
 # make profile-gpu GPU='--minutes 10'      arguments for the session (--stages, --device, --meter)
 # make test TESTS='tests/profiler -x'      arguments for pytest
+# make test EXTRAS=dev,report,flower       what is installed besides; Flower's tests need flower
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,6 +18,7 @@ TORCH ?=
 TORCH_INDEX ?=
 DEMO ?=
 TESTS ?=
+EXTRAS ?= dev,report
 GPU ?=
 OUT ?= out/gpu
 
@@ -24,7 +26,7 @@ PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint
 INDEX = $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)')
 PINNED = $(shell grep '^torch==' constraints.txt)
 MODERN = import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)
-STAMP = $(VENV)/.installed-$(subst /,_,$(subst $() ,_,$(TORCH)))
+STAMP = $(VENV)/.installed-$(subst /,_,$(subst $() ,_,$(TORCH)-$(EXTRAS)))
 
 .PHONY: run test setup clean profile-gpu
 run: $(STAMP)
@@ -51,7 +53,7 @@ $(STAMP): pyproject.toml constraints.txt
 	elif $(PIP) $(INDEX) '$(PINNED)+cpu' 2>/dev/null; then :; \
 	else echo 'no CPU build of $(PINNED) on this package index: taking its default build, which may be large (make TORCH_INDEX=URL names an index with CPU builds)'; \
 	$(PIP) $(INDEX) '$(PINNED)'; fi
-	$(PIP) --editable '.[dev,report]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@$(VENV)/bin/python -m cwmp.compile_kernels
 	@rm -f $(VENV)/.installed-* && touch '$@'
 

@@ -15,18 +15,18 @@ COMMANDS = {
     "profile": ("cwmp.commands.profile:profile", "Measure a model's layers into a trace."),
     "trace": ("cwmp.commands.trace:trace", "Make a trace of a session's journal."),
     "receive": ("cwmp.commands.receive:receive", "Drain payloads sent by a profiled machine."),
+    "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace; compose them."),
     "fit": ("cwmp.commands.fit:fit", "Fit a cost model to traces."),
-    "transfer": ("cwmp.commands.transfer:transfer", "Correct a cost model for another device."),
     "predict": ("cwmp.commands.predict:predict", "Write costs for a model never profiled."),
+    "transfer": ("cwmp.commands.transfer:transfer", "Correct a cost model for another device."),
     "predict-gain": (
         "cwmp.commands.predict_gain:predict_gain",
         "Say what weighing by cost can gain here.",
     ),
-    "costs": ("cwmp.commands.costs:costs", "Write costs straight from a trace."),
     "run": ("cwmp.commands.run:run", "Train federated under joule budgets."),
-    "flower": ("cwmp.commands.flower:flower", "Run a federated job with Flower."),
+    "study": ("cwmp.commands.study:study", "Run a study from its file, or go on with it."),
     "report": ("cwmp.commands.report:report", "Write one HTML page of a study or a run."),
-    "study": ("cwmp.commands.study:study", "Run a whole study from its file, and resume it."),
+    "flower": ("cwmp.commands.flower:flower", "Run a federated job with Flower."),
 }
 
 
