@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from costmodels.costfile import CostFile
+from cwmp.fl.algorithms.setting import MethodName
 from cwmp.fl.fleet import DeviceSpec
 from cwmp.fl.job import Job
 from cwmp.studies.sources import as_dear_as, read_source, shuffled, uniform
-from cwmp.studies.spec import StudySpec
+from cwmp.studies.spec import StudySpec, topk_beside
 from cwmp.studies.spec_parts import CostSource, FleetSource
 from profiler.errors import InputError, OutputError
 from profiler.files import write_atomic
@@ -83,9 +84,10 @@ def plan_study(spec: StudySpec, directory: Path, folder: Path, data: str | None 
         raise OutputError(f"cannot make {directory}: {error.strerror or error}") from error
     fleets: dict[str, tuple[DeviceSpec, ...]] = {}
     costs: dict[str, tuple[CostFile, ...]] = {}
+    read: dict[Path, CostFile] = {}
     for fleet in spec.devices:
         kinds: tuple[CostSource, ...] = fleet.kinds or (fleet,)
-        files = tuple(read_source(kind, folder, spec.model, named) for kind in kinds)
+        files = tuple(read_source(kind, folder, spec.model, named, read) for kind in kinds)
         costs[fleet.name] = files
         fleets[fleet.name] = _specs(fleet, files, directory)
     writer = _Grid(spec, named, directory, fleets, costs)
@@ -157,7 +159,8 @@ class _Grid:
             return
         alpha = controls.alpha or spec.alphas[0]
         for control, (device, fleet) in self.controls.items():
-            methods = ("topk", controls.method) if control == "uniform" else (controls.method,)
+            method = str(MethodName.parse(controls.method))
+            methods = (topk_beside(method), method) if control == "uniform" else (method,)
             for method in methods:
                 for budget in spec.control_shares(controls):
                     yield self._planned(device, alpha, seed, method, budget, control, fleet)

@@ -3,11 +3,14 @@
 The two-sided Wilcoxon signed-rank test (Wilcoxon 1945) ranks |d_i| of the n differences that
 are not 0, ties at their mean rank, and asks how often a sum of ranks at least this far from its
 mean comes up when every sign is a coin. The distribution is counted exactly, ties included.
+Accuracies are fractions of whole numbers that floats hold inexactly: sizes that agree to 1e-9 of
+the largest are a tie.
 
 Holm (1979): p-values ascending, p~_(i) = max over j <= i of min(1, (m - j + 1) p_(j)).
 
 Intervals of a mean difference: bootstrap of the pairs, bias-corrected and accelerated (Efron
-1987).
+1987). With few pairs they are too short: of 10 from a normal distribution the 95 % interval holds
+the mean 90 % of the time. They describe; what decides is the test.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 DRAWS = 10_000
 _SEED = 0xB007
+_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def too_few(pairs: int, tests: int, alpha: float = ALPHA) -> str | None:
 def bootstrap_mean(
     differences: ArrayLike, *, seed: int = _SEED, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """The mean with its BCa interval; differences that are all equal give that point.
+    """The mean with its BCa interval; differences that are all equal (1e-9) give that point.
 
     Args:
         differences: one a pair, shape (n,).
@@ -127,7 +131,7 @@ def bootstrap_mean(
     mean = float(values.mean())
     if values.size == 1:
         return Interval(1, mean, None, None)
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= _TIE * np.abs(values).max():
         return Interval(values.size, mean, mean, mean)
     generator = np.random.default_rng(seed)
     means = values[generator.integers(0, values.size, (draws, values.size))].mean(axis=1)
@@ -145,6 +149,7 @@ def _corrected(
     bias = float(norm.ppf(np.clip(below, 1 / means.size, 1 - 1 / means.size)))
     left_out = (values.sum() - values) / (values.size - 1)
     apart = left_out.mean() - left_out
+    apart /= np.abs(apart).max()  # a does not change, and its powers do not underflow
     accelerated = float(np.sum(apart**3) / (6 * np.sum(apart**2) ** 1.5))
     tails = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
@@ -157,4 +162,8 @@ def _doubled_ranks(sizes: np.ndarray) -> np.ndarray:
     """Twice the ranks of *sizes*, ties at their mean: whole numbers."""
     from scipy.stats import rankdata
 
-    return np.asarray(np.rint(2 * rankdata(sizes)), dtype=np.int64)
+    order = np.argsort(sizes, kind="stable")
+    falls_apart = np.diff(sizes[order], prepend=sizes[order[0]]) > _TIE * sizes.max()
+    groups = np.empty(sizes.size, dtype=np.int64)
+    groups[order] = np.cumsum(falls_apart)
+    return np.asarray(np.rint(2 * rankdata(groups)), dtype=np.int64)

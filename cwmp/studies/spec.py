@@ -32,10 +32,15 @@ from profiler.files import read_bytes
 VERSION: Literal[1] = 1
 MOST_TESTS = 25
 """With 10 pairs the smallest two-sided p is 2^-9; Holm lets it pass p = .05 in 25 tests."""
-UNBUDGETED = frozenset(
-    ("dense", "fedavg", "fedmd", "kta", "evofed", "cahfp", "spfl", "kahm", "kernel")
-)
-"""Methods that send what they send, whatever the budget: run once, compared on joules."""
+UNBUDGETED = frozenset(("dense", "fedmd", "kta", "evofed", "spfl", "kernel"))
+"""Methods that send what they send: run once at 100 %, compared on cumulative joules. EvoFed is
+among them because every receiver's update is dense, whatever goes up: no budget below that is met
+by sending fewer fitness values."""
+_BUDGET_OR_ARGUMENT = frozenset(("cahfp",))
+"""Methods that follow the budget unless an argument says how much they send."""
+_TO_BE_SAID = {"evofed": (3, "evofed:POPULATION,SIGMA,RATE, such as evofed:128,0.01,1")}
+"""Methods whose arguments decide what comes out and have no value that suits every problem: a study
+names as many, so that none is found by looking at its results."""
 
 
 class StudySpec(Strict):
@@ -101,8 +106,10 @@ class StudySpec(Strict):
 
     def takes_budget(self, method: str) -> bool:
         """Whether a method is run at each budget, or once with all it wants."""
-        own = set(map(_canonical, self.unbudgeted))
-        return method not in own and MethodName.parse(method).name not in UNBUDGETED
+        name = MethodName.parse(method)
+        if name.name in UNBUDGETED or method in set(map(_canonical, self.unbudgeted)):
+            return False
+        return not (name.name in _BUDGET_OR_ARGUMENT and name.arguments)
 
     def control_shares(self, controls: Controls) -> tuple[str, ...]:
         """The budgets that the controls are run at."""
@@ -122,6 +129,10 @@ class StudySpec(Strict):
             ("device", tuple(device.name for device in self.devices)),
         ):
             _refuse_twice(what, given)
+        for name in map(MethodName.parse, self.rules):
+            count, usage = _TO_BE_SAID.get(name.name, (0, ""))
+            if len(name.arguments) < count:
+                raise InputError(f"methods: a study says all arguments of {name.name}: {usage}")
         if self.per_round is not None and self.per_round > self.clients:
             raise InputError(
                 f"per_round: {self.per_round} clients a round cannot be drawn from {self.clients}"
@@ -156,16 +167,23 @@ class StudySpec(Strict):
         family = self.family
         devices = family.devices or tuple(device.name for device in self.devices)
         budgets = tuple(str(Budget.parse(b)) for b in family.budgets or self.budgets)
+        methods = tuple(map(_canonical, family.methods))
+        references = tuple(map(_canonical, self.references))
         return tuple(
             (device, alpha, budget, method, other, endpoint)
             for device in devices
             for alpha in family.alphas or self.alphas
-            for method in map(_canonical, family.methods)
+            for place, method in enumerate(methods)
             for budget in budgets
-            for other in map(_canonical, self.references)
-            if other != method
-            for endpoint in family.endpoints
+            for other in references
+            if other != method and not (other in methods[:place] and method in references)
+            for endpoint in self._endpoints_against(other)
         )
+
+    def _endpoints_against(self, other: str) -> tuple[EndpointName, ...]:
+        if self.family.unmatched is None or self.takes_budget(other):
+            return self.family.endpoints
+        return (self.family.unmatched,)
 
     def _check_controls(self, controls: Controls) -> None:
         names = [device.name for device in self.devices]
@@ -174,13 +192,24 @@ class StudySpec(Strict):
         _known("controls.alpha", [controls.alpha] if controls.alpha else [], self.alphas)
         asked = (str(Budget.parse(b)) for b in controls.budgets or ())
         _known("controls.budgets", asked, self.shares)
-        needed = [_canonical(controls.method), "topk"]
+        needed = [_canonical(controls.method)]
+        needed += [topk_beside(controls.method)] if controls.uniform else []
+        if controls.uniform and MethodName.parse(controls.method).name != "cwmp":
+            raise InputError(
+                f"controls.method: uniform costs make CWMP equal Top-K, not {controls.method}; "
+                "name cwmp, or set uniform to false"
+            )
         if controls.uniform or controls.shuffled or controls.other_device:
             _known("controls.method", needed, self.rules)
         if controls.seeds is not None and controls.seeds > self.seeds:
             raise InputError(
                 f"controls.seeds: {controls.seeds} of the study's {self.seeds} seeds cannot be had"
             )
+
+
+def topk_beside(method: str) -> str:
+    """Top-K with the feedback of *method*: what CWMP must equal where all costs are one."""
+    return str(MethodName("topk", (), MethodName.parse(method).feedback))
 
 
 def _canonical(method: str) -> str:

@@ -185,12 +185,15 @@ class Family(Strict):
         name: what the family asks.
         methods: tested against each of the study's references.
         endpoints: of each place.
+        unmatched: the endpoint, in the place of those, of tests against methods that take no
+            budget: with ``hypervolume`` joules count, which differ there.
         devices, alphas, budgets: the places; all of the study's if not said.
     """
 
     name: Name
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("cwmp",)
     endpoints: Annotated[tuple[EndpointName, ...], Field(min_length=1)] = ("final_accuracy",)
+    unmatched: EndpointName | None = None
     devices: tuple[str, ...] | None = None
     alphas: tuple[float, ...] | None = None
     budgets: tuple[str, ...] | None = None

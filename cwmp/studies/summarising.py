@@ -162,9 +162,26 @@ class Book:
                 "uplink_bytes": float(
                     np.mean([sum(row.uplink_bytes for row in run.rounds) for run in runs])
                 ),
+                "spent": self._spent(runs),
                 "certificate": min(shares) if shares else None,
             }
         )
+
+    def _spent(self, runs: Sequence[RunFile]) -> float | None:
+        """Declared joules over what those who took part could declare, in all rounds and runs."""
+        declared_j = allowed_j = 0.0
+        for run in runs:
+            if run.budget_j is None or len(run.job.devices) > 1:
+                return None
+            if not self.plan.spec.takes_budget(run.labels["method"]):
+                return None
+            asked = run.job.per_round or run.job.clients
+            for row in run.rounds:
+                if row.declared_j is None:
+                    return None
+                declared_j += row.declared_j
+                allowed_j += run.budget_j * (asked - len(row.absent))
+        return declared_j / allowed_j if allowed_j else None
 
     def _mean(
         self, runs: Sequence[RunFile], name: str, scope: Scope | None = None

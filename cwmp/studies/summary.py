@@ -79,6 +79,8 @@ class StudyCell(_Strict):
         hypervolume: by scope, ``total`` and ``exchange``; null where joules are not priced.
         targets: in joules of the study's scope.
         phases: mean joules of a run; null where a cost file does not price it.
+        spent: mean joules that a client declared a round, over its budget; null for methods that
+            take none or declare none, and where the fleet is mixed.
         total, exchange: mean joules of a run, with and without training.
         certificate: least captured sum of g^2 over its LP bound, of any round.
     """
@@ -98,6 +100,7 @@ class StudyCell(_Strict):
     total: EnergyCell | None = None
     exchange: EnergyCell | None = None
     uplink_bytes: float | None = None
+    spent: float | None = None
     certificate: float | None = None
 
 
@@ -119,8 +122,8 @@ class StudyTest(_Strict):
         endpoint: what is compared.
         difference: method minus other.
         p, p_holm: of Wilcoxon's test; *p_holm* in the family alone, where tests decide.
-        verdict: in the family by *p_holm*; else by the interval, and so not a test. ``tied``
-            where the interval lies within the margin; else ``unknown``.
+        verdict: `cwmp.studies.comparing.verdict_of`, in the family by *p_holm*, else by *p*, which
+            is then one of many that nothing corrects.
         sooner: joules to each target.
         energy_ratio: the method's joules over the other's, in the study's scope.
     """

@@ -101,7 +101,7 @@ def _lines(summary: StudySummary) -> Iterator[str]:
 def _heads(summary: StudySummary) -> tuple[str, ...]:
     targets = tuple(f"J to {100 * a:g} %" for a in summary.spec["endpoints"]["targets"])
     return ("method", "budget", "n", "accuracy %", "worst decile %", "hypervolume",
-            "J exchange", "J total", *targets, "certificate")  # fmt: skip
+            "J exchange", "J total", "declared / budget", *targets, "certificate")  # fmt: skip
 
 
 def _row(cell: StudyCell, summary: StudySummary) -> tuple[str, ...]:
@@ -120,6 +120,7 @@ def _row(cell: StudyCell, summary: StudySummary) -> tuple[str, ...]:
         _plain(cell.hypervolume.get(summary.spec["endpoints"]["joules"])),
         _joules(cell.exchange),
         _joules(cell.total),
+        "-" if cell.spent is None else f"{100 * cell.spent:.0f} %",
         *(_target(targets.get(a)) for a in summary.spec["endpoints"]["targets"]),
         "-" if cell.certificate is None else f"{100 * cell.certificate:.2f} %",
     )
@@ -142,7 +143,7 @@ def _test_row(test: StudyTest) -> tuple[str, ...]:
         difference,
         f"{test.p:.3g}",
         "-" if test.p_holm is None else f"{test.p_holm:.3g}",
-        test.verdict if test.family else f"{test.verdict} (interval)",
+        test.verdict if test.family else f"{test.verdict} (uncorrected)",
         "-" if test.energy_ratio is None else f"x {test.energy_ratio:.3g}",
         targets or "-",
     )

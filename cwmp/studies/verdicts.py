@@ -17,13 +17,24 @@ from cwmp.studies.summary import (
     Verdict,
 )
 
-_SAID: dict[Verdict, str] = {
+_TESTED: dict[Verdict, str] = {
     "better": "wins",
     "worse": "loses",
     "tied": "ties",
     "unknown": "is not told apart",
 }
+_UNCORRECTED: dict[Verdict, str] = {**_TESTED, "better": "is ahead", "worse": "is behind"}
+_UNMATCHED: dict[Verdict, str] = {
+    "better": "is more accurate",
+    "worse": "is less accurate",
+    "tied": "is as accurate",
+    "unknown": "is not told apart",
+}
 _ORDER: tuple[Verdict, ...] = ("better", "tied", "unknown", "worse")
+_AREA: dict[Verdict, str] = {"better": "larger", "worse": "smaller"}
+_EQUAL_JOULES = 0.01
+_UNSPENT = 0.9
+"""Share of the budget below which a method has left joules that others spent."""
 
 
 def verdicts(
@@ -44,12 +55,19 @@ def verdicts(
         yield (
             f"{device} ({costs_of(device, costs)}), alpha {alpha:g}: {display_name(method)} "
             f"against {display_name(other)}: {_outcomes(rows, spec)}"
+            f"{_areas(rows[0], tests, spec)}"
         )
     yield from _nothing_fits(cells)
     own = [test for test in tests if test.family]
     passed = [test for test in own if test.p_holm is not None and test.p_holm <= 0.05]
     planned = len(spec.family_places())
     made = "" if len(own) == planned else f" ({len(own)} could be made)"
+    waiting = sum(test.difference.n < spec.seeds for test in own)
+    if waiting:
+        yield (
+            f"family '{spec.family.name}': not decided, {waiting} of {planned} tests wait for seeds"
+        )
+        return
     yield (
         f"family '{spec.family.name}': {len(passed)} of {planned} tests{made} pass Holm at .05"
         + ("" if passed else ": a null result")
@@ -77,21 +95,54 @@ def points(difference: MeanOf) -> str:
 
 
 def _outcomes(rows: Sequence[StudyTest], spec: StudySpec) -> str:
+    """What came out at which budgets; wins and losses are of the family's tests alone."""
     parts = []
     for verdict in _ORDER:
-        chosen = [row for row in rows if row.verdict == verdict]
-        if chosen:
-            parts.append(f"{_SAID[verdict]} at {', '.join(_one(r, spec) for r in chosen)}")
+        for words in (_TESTED, _UNCORRECTED, _UNMATCHED):
+            chosen = [r for r in rows if r.verdict == verdict and _words(r, spec) is words]
+            if chosen:
+                parts.append(f"{words[verdict]} at {', '.join(_one(r, spec) for r in chosen)}")
     return "; ".join(parts)
+
+
+def _words(row: StudyTest, spec: StudySpec) -> dict[Verdict, str]:
+    if not _matched(row, spec):
+        return _UNMATCHED
+    return _TESTED if row.family else _UNCORRECTED
+
+
+def _matched(row: StudyTest, spec: StudySpec) -> bool:
+    """Whether both had the same joules to declare."""
+    return spec.takes_budget(row.method) and spec.takes_budget(row.other)
 
 
 def _one(row: StudyTest, spec: StudySpec) -> str:
     budget = row.budget if spec.takes_budget(row.method) else row.other_budget
-    tested = f", Holm p {row.p_holm:.3g}" if row.p_holm is not None else ""
-    same = row.budget == row.other_budget and spec.takes_budget(row.other)
-    joules = "" if row.energy_ratio is None or same else f", {row.energy_ratio:.3g} x its joules"
-    by = "no difference" if row.identical else points(row.difference)
-    return f"{budget} ({by}{tested}{joules})"
+    tested = f"p {row.p:.3g} uncorrected" if row.p_holm is None else f"Holm p {row.p_holm:.3g}"
+    ratio = row.energy_ratio
+    equal = ratio is not None and abs(ratio - 1) < _EQUAL_JOULES and _matched(row, spec)
+    joules = "" if ratio is None or equal else f", {ratio:.3g} x its joules"
+    by = "no difference" if row.identical else f"{points(row.difference)}, {tested}"
+    return f"{budget} ({by}{joules})"
+
+
+def _areas(row: StudyTest, tests: Sequence[StudyTest], spec: StudySpec) -> str:
+    """Of methods whose joules differ by design: the hypervolume, where both count."""
+    if _matched(row, spec):
+        return ""
+    parts = []
+    for test in tests:
+        same = (test.device, test.alpha, test.method, test.other)
+        if test.endpoint != "hypervolume" or same != (row.device, row.alpha, row.method, row.other):
+            continue
+        found, p = test.difference, test.p if test.p_holm is None else test.p_holm
+        ends = "" if found.low is None else f" [{found.low:+.3g}, {found.high:+.3g}]"
+        budget = test.budget if spec.takes_budget(test.method) else test.other_budget
+        parts.append(
+            f"{_AREA.get(test.verdict, 'not told apart')} at {budget} ({found.mean:+.3g}{ends}, "
+            f"{'p' if test.p_holm is None else 'Holm p'} {p:.3g})"
+        )
+    return f"; joules and accuracy together, hypervolume {', '.join(parts)}" if parts else ""
 
 
 def _nothing_fits(cells: Sequence[StudyCell]) -> Iterator[str]:
@@ -105,6 +156,17 @@ def _nothing_fits(cells: Sequence[StudyCell]) -> Iterator[str]:
     for (device, budget), names in groups.items():
         who = ", ".join(names)
         yield f"{device}: a budget of {budget} is infeasible for {who}: it opens no layer"
+
+
+def _left_over(cells: Sequence[StudyCell]) -> Iterator[str]:
+    """Methods that declare clearly less than they may: what they had to spend is not equal."""
+    frugal = [
+        f"{display_name(cell.method)} {cell.budget} on {cell.device} ({100 * cell.spent:.0f} %)"
+        for cell in cells
+        if cell.spent is not None and cell.spent < _UNSPENT and not cell.control
+    ]
+    if frugal:
+        yield f"these declare less than {100 * _UNSPENT:.0f} % of their budget: {', '.join(frugal)}"
 
 
 def warnings(
@@ -129,6 +191,7 @@ def warnings(
     few = too_few(pairs, len(spec.family_places()))
     if few:
         yield few
+    yield from _left_over(cells)
     assumed = [each.device for each in costs if each.origin == "assumed"]
     if assumed:
         yield (

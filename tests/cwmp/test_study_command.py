@@ -9,12 +9,11 @@ from click.testing import CliRunner, Result
 from stand_ins.federations import save_costs
 
 from cwmp.cli import cli
-from cwmp.studies.comparing import verdict_of
 from cwmp.studies.controls import control_verdicts
 from cwmp.studies.grid import Plan, plan_study
 from cwmp.studies.runs import RunFile
 from cwmp.studies.spec import StudySpec
-from cwmp.studies.summary import MeanOf, StudySummary
+from cwmp.studies.summary import StudySummary
 from cwmp.studies.sweep import collect
 from profiler.errors import InputError
 
@@ -144,24 +143,3 @@ def test_what_is_asked_for_and_absent_is_an_error(
     result = study.call(*arguments)
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
-
-
-@pytest.mark.parametrize(
-    ("ends", "p_holm", "expected"),
-    [
-        ((0.01, 0.03), 0.04, "better"),
-        ((-0.03, -0.01), 0.04, "worse"),
-        ((0.001, 0.03), 0.2, "unknown"),
-        ((-0.005, 0.005), 0.2, "tied"),
-        ((0.001, 0.03), None, "better"),
-        ((-0.03, 0.03), None, "unknown"),
-    ],
-)
-def test_verdicts_follow_the_test_where_there_is_one(
-    ends: tuple[float, float], p_holm: float | None, expected: str
-) -> None:
-    difference = MeanOf(n=10, mean=sum(ends) / 2, low=ends[0], high=ends[1])
-    assert verdict_of(difference, p_holm, "final_accuracy", False) == expected
-    few = difference.model_copy(update={"n": 2})
-    assert verdict_of(few, p_holm, "final_accuracy", False) == "unknown"
-    assert verdict_of(difference, p_holm, "final_accuracy", True) == "tied"

@@ -70,6 +70,15 @@ def test_wilcoxon_without_ties_is_scipys_exact_test(n: int) -> None:
     assert wilcoxon_p(values) == pytest.approx(wilcoxon(values, method="exact").pvalue)
 
 
+def test_accuracies_that_floats_hold_inexactly_are_tied() -> None:
+    """Differences of k / 360, as exact fractions give them and as floats do."""
+    ours, theirs = [111, 230, 299, 17, 340, 52], [110, 231, 297, 15, 337, 49]
+    exact = wilcoxon_p(np.array(ours, float) - np.array(theirs, float))
+    floats = np.array([a / 360 - b / 360 for a, b in zip(ours, theirs, strict=True)])
+    assert len(set(np.abs(floats))) > 3  # what are 1, 1, 2, 2, 3, 3 of 360
+    assert wilcoxon_p(floats) == exact
+
+
 def test_five_pairs_never_pass_and_ten_do_in_25_tests() -> None:
     assert wilcoxon_p(np.arange(1.0, 6.0)) == least_p(5) == 0.0625
     assert wilcoxon_p(np.arange(1.0, 11.0)) == least_p(10)
@@ -114,3 +123,7 @@ def test_one_pair_has_no_interval_and_equal_ones_have_a_point() -> None:
     assert bootstrap_mean([0.5]).low is None
     equal = bootstrap_mean([0.25] * 4)
     assert (equal.low, equal.high) == (0.25, 0.25)
+    nearly = np.array([111 / 360, 230 / 360, 17 / 360]) - np.array([110, 229, 16]) / 360
+    assert np.ptp(nearly) > 0
+    found = bootstrap_mean(nearly)
+    assert found.low == found.high == pytest.approx(1 / 360)
