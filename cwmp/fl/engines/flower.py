@@ -8,6 +8,7 @@ on the local engine. Needs the extra ``cwmp[flower]``.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from cwmp.fl.archive import state_from
 from cwmp.fl.engines.base import Available, Keep, Standing
 from cwmp.fl.engines.flower_home import Programs, quiet_environment
 from cwmp.fl.engines.flower_link import ENVIRONMENT, Line, Listener
+from cwmp.fl.fleet import DeviceSpec
 from cwmp.fl.job import Job
 from cwmp.fl.record_json import records_from_json
 from cwmp.fl.rounds import Federation, RoundRecord
@@ -37,6 +39,10 @@ from profiler.errors import (
 if TYPE_CHECKING:
     from cwmp.fl.engines.flower_server import Patience
 
+NO_START = (
+    "the flower engine cannot go on from a checkpoint: what clients remember is on their nodes; "
+    "delete it to start anew"
+)
 _KINDS: dict[str, type[CwmpError]] = {
     "BudgetError": BudgetError,
     "UpdateError": UpdateError,
@@ -93,8 +99,15 @@ class Simulation:
     def start(
         self, job: Job, folder: Path, environment: dict[str, str], programs: Programs
     ) -> Watch:
+        """Start it.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+        """
         import sys
 
+        if find_spec("ray") is None:
+            raise MissingExtraError("Ray is not installed: pip install 'cwmp[flower]'")
         path = folder / "job.json"
         path.write_text(job.model_dump_json())
         nodes = min(self.nodes or job.clients, job.clients)
@@ -146,14 +159,14 @@ class FlowerEngine:
             InputError: a start, or a federation that is not the job's.
         """
         if start is not None and start.round > 0:
-            raise InputError(
-                "the flower engine cannot go on from a checkpoint: what clients remember is on "
-                "their nodes; delete it to start anew"
-            )
+            raise InputError(NO_START)
         with tempfile.TemporaryDirectory(prefix="cwmp-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             with Listener(folder) as listener, Programs() as programs:
-                environment = quiet_environment(folder / "home") | {ENVIRONMENT: listener.path}
+                environment = quiet_environment(folder / "home") | {
+                    ENVIRONMENT: listener.path,
+                    **_imports(self.job),
+                }
                 watch = self.runtime.start(absolute(self.job), folder, environment, programs)
                 line = listener.accept(watch.check)
                 yield from self._rounds(line, watch, federation, available)
@@ -187,7 +200,7 @@ class FlowerEngine:
     def _greet(self, line: Line, said: dict[str, Any], federation: Federation) -> None:
         from cwmp.fl.engines.flower_app import digest
 
-        if said["federation"] != digest(federation, self.job.method):
+        if said["federation"] != digest(federation, self.job):
             raise InputError(
                 "the flower engine's job is not what this federation was prepared from: "
                 "give it the job of this run, with the data that it names"
@@ -213,12 +226,33 @@ def _absent(
 
 def absolute(job: Job) -> Job:
     """The job with absolute paths: it is prepared in processes that run elsewhere."""
-    devices = tuple(
-        device.model_copy(update={"costs": device.costs.absolute()}) for device in job.devices
-    )
+    return from_folder(job, Path.cwd())
+
+
+def from_folder(job: Job, folder: Path) -> Job:
+    """The job with its relative paths taken from *folder*, and absolute."""
+    folder = folder.absolute()
+
+    def placed(spec: DeviceSpec) -> DeviceSpec:
+        select = None if spec.select_costs is None else folder / spec.select_costs
+        return spec.model_copy(update={"costs": folder / spec.costs, "select_costs": select})
+
     name, colon, path = job.data.partition(":")
-    data = f"{name}:{Path(path).absolute()}" if colon else job.data
-    return job.model_copy(update={"devices": devices, "data": data})
+    return job.model_copy(
+        update={
+            "devices": tuple(placed(spec) for spec in job.devices),
+            "server": None if job.server is None else placed(job.server),
+            "data": f"{name}:{folder / path}" if colon else job.data,
+        }
+    )
 
 
-__all__ = ["FlowerEngine", "Runtime", "Simulation", "Watch", "absolute"]
+def _imports(job: Job) -> dict[str, str]:
+    """A model of the user's own is imported from here, also where the program runs elsewhere."""
+    if ":" not in job.model:
+        return {}
+    paths = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+__all__ = ["FlowerEngine", "Runtime", "Simulation", "Watch", "absolute", "from_folder"]

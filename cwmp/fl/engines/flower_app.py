@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from cwmp.fl.algorithms.base import Memory, Personal, Upload
+from cwmp.fl.engines.flower import absolute, from_folder
 from cwmp.fl.engines.flower_wire import (
     REPORT,
     Failure,
@@ -88,7 +89,9 @@ def prepared(text: str | None, context: Context) -> Prepared:
 
 
 def load_job(path: Path) -> Job:
-    """A job from its JSON file; paths in it are relative to where the program runs.
+    """The job of a JSON file, or that of a finished run's file; with absolute paths.
+
+    A job's relative paths are relative to its file, a run's to where the program runs.
 
     Raises:
         InputFileError, FileFormatError, InputError: it cannot be read or used.
@@ -96,7 +99,11 @@ def load_job(path: Path) -> Job:
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise FileFormatError(f"{path} is not a job: it holds no JSON object")
-    return Job.parse(**raw)
+    if "schema_name" not in raw:
+        return from_folder(Job.parse(**raw), path.parent)
+    from cwmp.studies.runs import RunFile
+
+    return absolute(RunFile.load(path).job)
 
 
 @lru_cache(maxsize=2)
@@ -104,10 +111,10 @@ def _prepared(text: str) -> Prepared:
     return Job.model_validate_json(text).prepare()
 
 
-def digest(federation: Federation, method: str) -> str:
-    """16 hexadecimal digits that agree where seed, method, rounds and partition do."""
-    heads = (federation.seed, federation.rounds, federation.per_round, federation.schedule, method)
-    said = hashlib.sha256(repr(heads).encode())
+def digest(federation: Federation, job: Job) -> str:
+    """16 hexadecimal digits that agree where the jobs do (folders aside), and model and labels."""
+    model = [(layer.name, layer.shape) for layer in federation.trainer.layers]
+    said = hashlib.sha256(repr((job.key, model)).encode())
     for x, y in (*federation.shards, federation.test):
         said.update(repr(tuple(x.shape)).encode())
         said.update(np.ascontiguousarray(y.numpy()).tobytes())
@@ -142,7 +149,7 @@ def _place(context: Context) -> RecordDict:
 
 def _asked(ready: Prepared, message: Message, context: Context) -> Request:
     request = request_from(message.content, ready.federation.initial)
-    if request.federation != digest(ready.federation, ready.job.method):
+    if request.federation != digest(ready.federation, ready.job):
         raise InputError(
             "this node holds another federation than the server: give both the same job, data "
             "and release"

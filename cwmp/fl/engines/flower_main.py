@@ -8,19 +8,26 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cwmp.fl.archive import state_arrays
-from cwmp.fl.engines.base import Available, Standing
+from cwmp.fl.engines.base import Standing
 from cwmp.fl.engines.flower_app import digest, prepared
 from cwmp.fl.engines.flower_link import ENVIRONMENT, Line
-from cwmp.fl.engines.flower_server import Patience, serve
+from cwmp.fl.engines.flower_server import GridEngine, Patience
 from cwmp.fl.job import Job, Prepared
 from cwmp.fl.record_json import records_to_json
-from cwmp.fl.rounds import RoundRecord
-from profiler.errors import BudgetError, CwmpError, InputError, MissingExtraError, UpdateError
-from profiler.files import write_atomic
+from profiler.errors import (
+    BudgetError,
+    CwmpError,
+    InputError,
+    MissingExtraError,
+    RoundError,
+    UpdateError,
+)
+from profiler.files import refuse_existing
 
 try:
     from flwr.app import Context
@@ -28,16 +35,18 @@ try:
 except ImportError as error:
     raise MissingExtraError("Flower is not installed: pip install 'cwmp[flower]'") from error
 
-SCHEMA, VERSION = "cwmp.flower.rounds", 1
+if TYPE_CHECKING:
+    from cwmp.studies.runs import RoundRow
+
 _LOG = logging.getLogger("flwr")
 
 
 def server_app(job: Job | None = None) -> ServerApp:
     """A `ServerApp` for *job*, or for the file that the run's config names as ``job``.
 
-    Under plain ``flwr run`` the rounds are logged, and written as JSON to the file that the
-    run's config names as ``output``; ``deadline-s`` and ``gather-s`` are as in `Patience`, 0 for
-    no deadline.
+    Under plain ``flwr run`` the rounds are logged, and the run is written as a `RunFile` to the
+    path that the run's config names as ``output``, which must not be there unless ``force``;
+    ``deadline-s`` and ``gather-s`` are as in `Patience`, 0 for no deadline.
     """
     text = job.model_dump_json() if job is not None else None
     app = ServerApp()
@@ -57,20 +66,18 @@ def _reporting(line: Line, text: str | None, grid: Grid, context: Context) -> No
     """Every error goes to the engine, which is who can raise it."""
     try:
         ready = prepared(text, context)
-        line.send("hello", federation=digest(ready.federation, ready.job.method))
+        line.send("hello", federation=digest(ready.federation, ready.job))
         said, _ = line.receive()
-        patience = Patience(**said["patience"])
+        engine = GridEngine(ready.job, grid, Patience(**said["patience"]))
+        absent = _Absent(line)
+        state = ready.federation.initial
 
-        def available(number: int) -> Available:
-            line.send("ask", round=number)
-            answer, _ = line.receive()
-            reasons = {int(client): why for client, why in answer["absent"].items()}
-            return lambda _, client: reasons.get(client, "")
+        def keep(standing: Standing) -> None:
+            nonlocal state
+            state = standing.state
 
-        def ended(record: RoundRecord, standing: Standing) -> None:
+        for record in engine.run(ready.federation, ready.team, available=absent, keep=keep):
             line.send("round", record=json.dumps(records_to_json([record])))
-
-        state = serve(ready, grid, patience, available=available, ended=ended)
         line.send("end", state_arrays(state))
     except (EOFError, BrokenPipeError):
         _LOG.warning("cwmp: the engine hung up")
@@ -85,36 +92,54 @@ def _reporting(line: Line, text: str | None, grid: Grid, context: Context) -> No
         line.close()
 
 
+@dataclass
+class _Absent:
+    """`Available`, asked of the engine once a round."""
+
+    line: Line
+    number: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def __call__(self, number: int, client: int) -> str:
+        if number != self.number:
+            self.line.send("ask", round=number)
+            answer, _ = self.line.receive()
+            self.reasons = {int(name): why for name, why in answer["absent"].items()}
+            self.number = number
+        return self.reasons.get(client, "")
+
+
 def _to_file(ready: Prepared, grid: Grid, context: Context) -> None:
+    """The job with its ledger and batteries, as `run_job` has it.
+
+    Raises:
+        OutputExistsError: the output is there.
+        RoundError: the run did not finish; its rounds are in the output.
+    """
+    from cwmp.studies.runner import RunOptions, run_job
+
     config = context.run_config
+    output = str(config.get("output") or "")
+    if output:
+        refuse_existing(Path(output), force=bool(config.get("force")))
     patience = Patience(
         deadline_s=float(config.get("deadline-s", 0)) or None,
         gather_s=float(config.get("gather-s", 60)),
     )
-    output = config.get("output")
-    records: list[RoundRecord] = []
-
-    def ended(record: RoundRecord, standing: Standing) -> None:
-        records.append(record)
-        _LOG.info(
-            "cwmp: round %d of %d, accuracy %.4f, %d clients, %d absent",
-            record.round,
-            ready.federation.rounds,
-            record.accuracy,
-            len(record.clients),
-            len(record.absent),
-        )
-        if output:
-            write_atomic(Path(str(output)), _rounds_file(ready.job, records), force=True)
-
-    serve(ready, grid, patience, ended=ended)
+    options = RunOptions(engine=GridEngine(ready.job, grid, patience), seen=_log)
+    run = run_job(ready.job, {}, data=ready.data, options=options)
+    if output:
+        run.save(Path(output))
+    if run.status != "finished":
+        raise RoundError(run.reason)
 
 
-def _rounds_file(job: Job, records: list[RoundRecord]) -> bytes:
-    content: dict[str, Any] = {
-        "schema_name": SCHEMA,
-        "version": VERSION,
-        "job": job.model_dump(mode="json"),
-        "rounds": records_to_json(records),
-    }
-    return (json.dumps(content) + "\n").encode()
+def _log(job: Job, row: RoundRow) -> None:
+    _LOG.info(
+        "cwmp: round %d of %d, accuracy %.4f, %d absent, %s",
+        row.round,
+        job.rounds,
+        row.accuracy,
+        len(row.absent),
+        "not priced" if row.cumulative is None else f"{row.cumulative.value_j:.4g} J so far",
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
@@ -18,16 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from cwmp.fl.algorithms.base import ClientTask, Upload
-from cwmp.fl.algorithms.team import Team
-from cwmp.fl.engines.base import Available, Standing
+from cwmp.fl.algorithms.base import Algorithm, ClientTask, Upload
+from cwmp.fl.algorithms.team import Team, team_of
+from cwmp.fl.data import input_spec
+from cwmp.fl.engines.base import Available, Keep, Standing
+from cwmp.fl.engines.flower import NO_START
 from cwmp.fl.engines.flower_app import PLACE, digest
 from cwmp.fl.engines.flower_wire import REPORT, Report, Request, read_reply
 from cwmp.fl.engines.round import Missing, Result, run_round
-from cwmp.fl.job import Prepared
+from cwmp.fl.job import Job
 from cwmp.fl.rounds import Federation, RoundRecord, worst_tenth
-from cwmp.fl.training import ModelState
-from profiler.errors import BudgetError, MissingExtraError, PayloadError, RoundError, UpdateError
+from profiler.errors import (
+    BudgetError,
+    InputError,
+    MissingExtraError,
+    PayloadError,
+    RoundError,
+    UpdateError,
+)
 from profiler.threads import threads_for
 
 try:
@@ -66,25 +74,26 @@ class Nodes:
     Args:
         grid: Flower's.
         federation, team: the problem and the method, for sizes and sanity.
-        method: its name, part of the digest.
+        job: what both follow from.
         patience: how long to wait.
     """
 
     grid: Grid
     federation: Federation
     team: Team
-    method: str
+    job: Job
     patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
-        self._digest = digest(self.federation, self.method)
+        self._digest = digest(self.federation, self.job)
         self._places: dict[int, tuple[int, int] | None] = {}
         self._node_of: dict[int, int] = {}
         self._seen: set[int] = set()
         state = self.federation.initial
         entries = sum(a.size for part in (state.parameters, state.buffers) for a in part.values())
         examples = sum(len(y) for _, y in self.federation.shards)
-        self._max_bytes = 16 * entries + 64 * examples + _ROOM_BYTES
+        scores = self.job.public * input_spec(self.job.data)[1]
+        self.max_bytes = 16 * entries + 64 * examples + 16 * scores + _ROOM_BYTES
         self._examples = {c: len(y) for c, (_, y) in enumerate(self.federation.shards)}
 
     def gather(self) -> None:
@@ -166,7 +175,7 @@ class Nodes:
                 came |= dict.fromkeys(request.clients, f"died: {why[-200:]}")
                 continue
             try:
-                came |= read_reply(reply.content, request, self._max_bytes, self._examples)
+                came |= read_reply(reply.content, request, self.max_bytes, self._examples)
             except PayloadError as error:
                 came |= dict.fromkeys(request.clients, error)
         return came
@@ -221,40 +230,50 @@ class Nodes:
         return float(accuracies.mean()), float(np.mean(losses)), worst_tenth(accuracies)
 
 
-def serve(
-    ready: Prepared,
-    grid: Grid,
-    patience: Patience,
-    *,
-    available: Callable[[int], Available | None] | None = None,
-    ended: Callable[[RoundRecord, Standing], None] | None = None,
-) -> ModelState:
-    """Run all rounds of a job over *grid* and give the last model.
+@dataclass(frozen=True)
+class GridEngine:
+    """Runs a job's clients on the nodes of a grid: an `Engine` for inside a server app.
 
-    Args:
-        ready: the job.
+    Attributes:
+        job: what is run; it must be what the federation given to `run` was prepared from.
         grid: Flower's.
         patience: how long to wait.
-        available: asked before each round for who can take part in it.
-        ended: told of each round, when it has ended.
-
-    Raises:
-        BudgetError, UpdateError, RoundError: as `cwmp.fl.engines.base.Engine.run`.
     """
-    federation, team = ready.federation, ready.team
-    nodes = Nodes(grid, federation, team, ready.job.method, patience)
-    nodes.gather()
-    standing = Standing(0, federation.initial)
-    size = sum(layer.parameters for layer in federation.trainer.layers)
-    for number in range(1, federation.rounds + 1):
-        can = available(number) if available else None
-        with threads_for(size):
-            standing, record = run_round(
-                federation, team, standing, number, nodes.results, can, nodes.evaluate
-            )
-        if ended is not None:
-            ended(record, standing)
-    return standing.state
+
+    job: Job
+    grid: Grid
+    patience: Patience = field(default_factory=Patience)
+
+    def run(
+        self,
+        federation: Federation,
+        method: Algorithm | Team,
+        *,
+        available: Available | None = None,
+        start: Standing | None = None,
+        keep: Keep | None = None,
+    ) -> Iterator[RoundRecord]:
+        """As `cwmp.fl.engines.base.Engine.run`; what clients remember is not in a standing.
+
+        Raises:
+            InputError: a start.
+            RoundError: no node came.
+        """
+        if start is not None and start.round > 0:
+            raise InputError(NO_START)
+        team = team_of(method, len(federation.shards))
+        nodes = Nodes(self.grid, federation, team, self.job, self.patience)
+        nodes.gather()
+        standing = Standing(0, federation.initial)
+        size = sum(layer.parameters for layer in federation.trainer.layers)
+        for number in range(1, federation.rounds + 1):
+            with threads_for(size):
+                standing, record = run_round(
+                    federation, team, standing, number, nodes.results, available, nodes.evaluate
+                )
+            if keep is not None:
+                keep(standing)
+            yield record
 
 
 def _place_in(reply: Message) -> tuple[int, int] | None:

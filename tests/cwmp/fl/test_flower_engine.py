@@ -17,11 +17,11 @@ os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 pytest.importorskip("flwr", reason="needs the extra cwmp[flower]")
 
 from flwr.app import Array, Error, Message
-from stand_ins.federations import small_job
+from stand_ins.federations import save_costs, small_job
 from stand_ins.flower_grid import LoopGrid, Tamper
 
-from cwmp.fl.engines import LocalEngine
-from cwmp.fl.engines.flower_server import Patience, serve
+from cwmp.fl.engines import Engine, LocalEngine
+from cwmp.fl.engines.flower_server import GridEngine, Nodes, Patience
 from cwmp.fl.engines.flower_wire import PAYLOADS, REPORT, of_bytes
 from cwmp.fl.job import Job
 from cwmp.fl.rounds import RoundRecord
@@ -39,16 +39,25 @@ def one_thread() -> None:
 def _served(
     job: Job, grid: LoopGrid, patience: Patience = AT_ONCE
 ) -> tuple[ModelState, list[RoundRecord]]:
-    records: list[RoundRecord] = []
-    ready = job.prepare()
-    state = serve(ready, grid, patience, ended=lambda record, _: records.append(record))  # type: ignore[arg-type]
-    return state, records
+    return _run(GridEngine(job, grid, patience), job)  # type: ignore[arg-type]
 
 
 def _local(job: Job) -> tuple[ModelState, list[RoundRecord]]:
-    ready, states = job.prepare(), []
-    keep: Callable[[Any], None] = lambda standing: states.append(standing.state)  # noqa: E731
-    records = list(LocalEngine().run(ready.federation, ready.team, keep=keep))
+    return _run(LocalEngine(), job)
+
+
+def _run(engine: Engine, job: Job) -> tuple[ModelState, list[RoundRecord]]:
+    """As `cwmp.studies.runner.run_job`: batteries are those of the fleet."""
+    ready, states, records = job.prepare(), [], []
+    charging = ready.fleet.charging(ready.federation)
+    for record in engine.run(
+        ready.federation,
+        ready.team,
+        available=charging.available,
+        keep=lambda standing: states.append(standing.state),
+    ):
+        charging.charge(record, job.method)
+        records.append(record)
     return states[-1], records
 
 
@@ -59,6 +68,10 @@ def _local(job: Job) -> tuple[ModelState, list[RoundRecord]]:
         ("topk+ef", None, {"budget": "20%", "rounds": 3}),
         ("topk+ef", 3, {"budget": "20%", "per_round": 2, "rounds": 4}),
         ("cwmp", 1, {"schedule": "cosine", "joins": {1: 2}}),
+        ("cwmp-price", None, {"rounds": 3}),
+        ("evofed", 2, {}),
+        ("fedmd", None, {"budget": "100%", "public": 60, "rounds": 3}),
+        ("kta", 3, {"budget": "100%", "public": 60, "per_round": 3, "rounds": 3}),
     ],
 )
 def test_model_and_records_are_those_of_the_local_engine(
@@ -68,6 +81,42 @@ def test_model_and_records_are_those_of_the_local_engine(
     state, records = _served(job, LoopGrid(job, nodes))
     expected, local = _local(job)
     assert records == local
+    for name, array in expected.parameters.items():
+        np.testing.assert_array_equal(state.parameters[name], array)
+
+
+def test_what_a_node_does_not_evaluate_is_left_out(tmp_path: Path) -> None:
+    """Of personal models only their nodes know; a score out of range is none."""
+    job = small_job(tmp_path, method="fedmd", budget="100%", public=60, rounds=1)
+
+    def boast(node: int, request: Message, reply: Message) -> Message | None:
+        if request.metadata.message_type != "evaluate":
+            return reply
+        scores = {100: None, 101: _echo(reply, **{"client.1": [1.5, 0.1]})}
+        return scores.get(node, reply)
+
+    _, (record,) = _served(job, LoopGrid(job, tamper=boast))
+    ready = job.prepare()
+    team, standings = ready.team, []
+    list(LocalEngine().run(ready.federation, team, keep=standings.append))
+    found = []
+    for client in (2, 3):
+        method = team.client(client)
+        model = method.model_of(standings[-1].state, standings[-1].memories[client])  # type: ignore[attr-defined]
+        found.append(ready.trainer.evaluate(model, *ready.federation.test).accuracy)
+    assert record.accuracy == pytest.approx(np.mean(found))
+    assert record.worst_decile == min(found)
+
+
+def test_a_link_and_a_battery_take_a_client_out_as_on_the_local_engine(tmp_path: Path) -> None:
+    costs = save_costs(tmp_path)
+    mains = {"name": "mains", "costs": costs, "uplink": "wifi-uplink", "clients": 2}
+    phone = {"name": "phone", "costs": costs, "battery_j": 0.01}
+    job = small_job(tmp_path, rounds=3, devices=(mains, phone))
+    state, records = _served(job, LoopGrid(job))
+    expected, local = _local(job)
+    assert records == local
+    assert ("battery", 2) in {(a.reason, a.client) for r in records for a in r.absent}
     for name, array in expected.parameters.items():
         np.testing.assert_array_equal(state.parameters[name], array)
 
@@ -225,6 +274,26 @@ def test_a_node_of_another_federation_says_so(tmp_path: Path) -> None:
     job = small_job(tmp_path)
     with pytest.raises(RoundError, match="holds another federation than the server"):
         _served(job, LoopGrid(job.model_copy(update={"seed": 5})))
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.021}, {"budget": "51%"}, {"joins": {1: 2}}, {"batch_size": 63}]
+)
+def test_a_node_with_another_plan_says_so(change: dict[str, Any], tmp_path: Path) -> None:
+    """The same examples in the same shares, trained otherwise."""
+    job = small_job(tmp_path)
+    with pytest.raises(RoundError, match="holds another federation than the server"):
+        _served(job, LoopGrid(job.model_copy(update=change)))
+
+
+def test_a_public_set_may_outweigh_the_model_and_the_examples(tmp_path: Path) -> None:
+    """Payloads of distillation grow with the public set: their bound does too."""
+    job = small_job(tmp_path, method="fedmd", budget="100%", public=1000)
+    ready = job.prepare()
+    nodes = Nodes(LoopGrid(job), ready.federation, ready.team, job)  # type: ignore[arg-type]
+    without = job.model_copy(update={"public": 0})
+    fewer = Nodes(LoopGrid(job), ready.federation, ready.team, without)  # type: ignore[arg-type]
+    assert nodes.max_bytes - fewer.max_bytes == 16 * 1000 * 10
 
 
 def test_a_node_serves_its_own_clients_alone(tmp_path: Path) -> None:
