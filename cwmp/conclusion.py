@@ -30,10 +30,12 @@ _DECLARED: tuple[Phase, ...] = ("uplink", "update")
 
 
 def display_name(method: str) -> str:
-    """How a method is written for people: ``cwmp:1,1`` is CWMP (1,1)."""
-    name, _, exponents = method.partition(":")
+    """How a method is written for people: ``cwmp:1,1+ef`` is CWMP (1,1) + EF."""
+    rule, _, feedback = method.partition("+")
+    name, _, exponents = rule.partition(":")
     shown = NAMES.get(name, name)
-    return f"{shown} ({exponents})" if exponents else shown
+    shown = f"{shown} ({exponents})" if exponents else shown
+    return f"{shown} + {feedback.upper().replace(':', ' ')}" if feedback else shown
 
 
 def conclude(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> tuple[str, ...]:

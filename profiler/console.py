@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -62,6 +65,23 @@ class Interrupted(click.exceptions.Exit):
 
     def __init__(self) -> None:
         super().__init__(INTERRUPTED)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that it can stop what it started."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not for it
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.console import ExampleCommand, Interrupted, json_option, print_json, say
+from profiler.console import (
+    ExampleCommand,
+    Interrupted,
+    ended_by_sigterm,
+    json_option,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,9 +84,12 @@ def study(
         except KeyboardInterrupt:
             interrupted = True
     runs = collect(output, plan.tasks)
+    if interrupted:
+        say(f"interrupted: {len(runs)} of {len(plan.tasks)} runs are kept in {output}; the same "
+            "command goes on")  # fmt: skip
     if not runs:
         if interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted
         from profiler.errors import InputError
 
         raise InputError(f"{output} holds no runs of this study: run it without --summary-only")
@@ -90,7 +99,7 @@ def study(
     _save(summary, runs, output)
     if as_json:
         print_json(summary.model_dump(mode="json"))
-    else:
+    elif not interrupted:
         _print(summary, output)
     if interrupted:
         raise Interrupted
@@ -126,16 +135,12 @@ def _sweep(
     from cwmp.studies import sweep as sweeps
 
     with ExitStack() as stack:
-        watchers: list[sweeps.SweepProgress] = []
-        live = LiveRuns()
-        if live.console.is_terminal:
-            watchers.append(stack.enter_context(live).seen)
-        else:
-            watchers.append(_Watch())
+        watchers: list[sweeps.SweepProgress] = [stack.enter_context(LiveRuns()).seen]
+        stack.enter_context(ended_by_sigterm())
         if log is not None:
             from cwmp.fl.logs import open_log
 
-            written = open_log(log)
+            written = open_log(log, append=True)  # the same command goes on
             stack.callback(written.close)
             watchers.append(
                 lambda seen: written.round(seen.row, seen.planned.labels) if seen.row else None
@@ -146,35 +151,6 @@ def _sweep(
                 watcher(seen)
 
         sweeps.sweep(tasks, output, workers=workers, progress=tell, ray=ray)
-
-
-class _Watch:
-    """Says on stderr how far it is, and after the first run how long it will take."""
-
-    def __init__(self) -> None:
-        self.started_s = time.monotonic()
-        self.first: int | None = None
-
-    def __call__(self, seen: Seen) -> None:
-        if seen.row is not None:
-            return
-        if self.first is None:
-            self.first = seen.done - 1
-        spent_s = time.monotonic() - self.started_s
-        left_s = spent_s / (seen.done - self.first) * (seen.runs - seen.done)
-        labels: dict[str, Any] = dict(seen.planned.labels)
-        name = " ".join(str(labels[key]) for key in ("device", "method", "budget") if labels[key])
-        control = f" ({labels['control']})" if labels["control"] else ""
-        say(
-            f"run {seen.done}/{seen.runs}: {name}{control}, seed {labels['seed']}; "
-            f"about {_duration(left_s)} left"
-        )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _save(summary: StudySummary, runs: Sequence[Any], output: Path) -> None:

@@ -1,6 +1,7 @@
 """Rounds as they end, for those with tools of their own: a CSV file, or TensorBoard.
 
-What is not known is left out, never 0: an empty cell of the CSV, no point in TensorBoard.
+What is not known is left out, never 0: an empty cell of the CSV, no point in TensorBoard. A name
+that a spreadsheet would take for a formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cwmp.fl.ledger import ALL_PHASES
-from profiler.errors import InputError, MissingExtraError, OutputError
+from profiler.errors import FileFormatError, InputError, MissingExtraError, OutputError
 from profiler.files import refuse_existing
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("accuracy", "loss", "worst_decile", "train_loss", "uplink_bytes", "downlink_bytes",
             "entries_kept", "declared_j", "captured", "captured_of", "bound")  # fmt: skip
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _LABELS = ("device", "alpha", "method", "budget", "control", "seed")
 COLUMNS: tuple[str, ...] = (
     *_LABELS, "round", *_NUMBERS, "total_j", "total_low_j", "total_high_j", "total_origin",
@@ -38,8 +40,13 @@ class RunLog(Protocol):
         """Write what is left. Closing twice is allowed."""
 
 
-def open_log(text: str, *, force: bool = False) -> RunLog:
+def open_log(text: str, *, force: bool = False, append: bool = False) -> RunLog:
     """A log written as ``csv:PATH`` or ``tensorboard:DIR``.
+
+    Args:
+        text: as a command line has it.
+        force: replace a CSV file that is there.
+        append: go on with one.
 
     Raises:
         InputError: it is written otherwise.
@@ -48,7 +55,7 @@ def open_log(text: str, *, force: bool = False) -> RunLog:
     """
     kind, _, place = text.partition(":")
     if kind == "csv" and place:
-        return CsvLog(Path(place), force=force)
+        return CsvLog(Path(place), force=force, append=append)
     if kind == "tensorboard" and place:
         return TensorBoardLog(Path(place))
     raise InputError(f"cannot read the log {text!r}: write csv:PATH or tensorboard:DIR")
@@ -60,22 +67,29 @@ class CsvLog:
     Args:
         path: of the file.
         force: replace a file that is there.
+        append: go on with a file that is there. Rounds that a run does again after an
+            interruption are then in it twice: the later line counts.
 
     Raises:
-        OutputExistsError: the file exists and *force* is false.
+        OutputExistsError: the file exists and neither is asked for.
+        FileFormatError: it is to be gone on with, and is no such log.
         InputFileError: its folder does not exist.
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        refuse_existing(path, force=force)
+    def __init__(self, path: Path, *, force: bool = False, append: bool = False) -> None:
+        refuse_existing(path, force=force or append)
+        goes_on = append and path.is_file() and path.stat().st_size > 0
+        if goes_on:
+            _refuse_foreign(path)
         self.path = path
         try:
-            self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
+            self._file: IO[str] = path.open("a" if goes_on else "w", encoding="utf-8", newline="")
         except OSError as error:
             raise _unwritable(path, error) from error
         self._writer = csv.DictWriter(self._file, COLUMNS, restval="")
-        self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
+        if not goes_on:
+            self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
 
     def round(self, row: RoundRow, labels: Mapping[str, object] | None = None) -> None:
         """Append a line.
@@ -84,7 +98,7 @@ class CsvLog:
             OutputError: it cannot be written.
         """
         given = labels or {}
-        line: dict[str, Any] = {name: given.get(name, "") for name in _LABELS}
+        line: dict[str, Any] = {name: no_formula(given.get(name, "")) for name in _LABELS}
         line |= {name: getattr(row, name) for name in ("round", *_NUMBERS)}
         if row.total is not None:
             total = row.total
@@ -108,6 +122,21 @@ class CsvLog:
             self._file.flush()
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+
+def no_formula(value: object) -> object:
+    """*value*, as text with an apostrophe before what a spreadsheet would calculate."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            head = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(f"{path} cannot be gone on with: {error}") from error
+    if tuple(head) != COLUMNS:
+        raise FileFormatError(f"{path} is not a log of rounds: name another file")
 
 
 class TensorBoardLog:

@@ -86,7 +86,12 @@ class _Crew:
         ours, theirs = context.Pipe()
         inherited = [ours, *(worker.pipe for worker in self.workers)]
         process = context.Process(target=self._work, args=(theirs, inherited), daemon=True)
-        process.start()
+        # a Ctrl-C goes to the whole group: one that comes before the child ignores it waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         worker = _Worker(process, ours)
         self.workers.append(worker)
@@ -145,6 +150,7 @@ class _Crew:
         for other in inherited:
             other.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent may have set a handler
         parent = os.getppid()
 
         def seen(row: RoundRow) -> None:

@@ -1,6 +1,9 @@
 """Costs for a study's devices: read, made from a trace, or constructed with a stated spread.
 
-Constructed costs keep a source's layers, messages and training, and change what an entry costs.
+Constructed costs keep what a source says of training, selecting, encoding and receiving, and
+change what sending and adding an entry costs. Flat costs are equal by `LayerPrice.marginal_j`, the
+score's c; what the message's format adds is still charged (a header a layer, index bits by density,
+the whole layer where that is less), so that CWMP need not equal Top-K as it must by `uniform`.
 With m the joules an entry, its bytes included, as a geometric mean over entries, the layer that is
 number i = 0..L-1 from the cheapest in the source gets::
 
@@ -39,7 +42,13 @@ _BYTES_AT_MOST = 0.5
 _SUFFIX = ".json"
 
 
-def read_source(source: CostSource, folder: Path, model: str, data: str) -> CostFile:
+def read_source(
+    source: CostSource,
+    folder: Path,
+    model: str,
+    data: str,
+    read: dict[Path, CostFile] | None = None,
+) -> CostFile:
     """The cost file that *source* describes, for *model* on *data*.
 
     A trace of this very model is read straight; one of another model is fitted, and the costs
@@ -47,12 +56,16 @@ def read_source(source: CostSource, folder: Path, model: str, data: str) -> Cost
 
     Args:
         source: paths in it are relative to *folder*.
+        read: files that were read for the same *model* and *data* already; this one is added.
 
     Raises:
         InputFileError, FileFormatError: a file that cannot be read.
     """
-    path = folder / source.path
-    costs = CostFile.load(path) if path.suffix == _SUFFIX else _from_trace(path, model, data)
+    path, known = folder / source.path, {} if read is None else read
+    if path not in known:  # fitting a trace takes seconds
+        is_file = path.suffix == _SUFFIX
+        known[path] = CostFile.load(path) if is_file else _from_trace(path, model, data)
+    costs = known[path]
     if source.constructed is not None:
         costs = construct(costs, source.constructed)
     if source.uplink is None:
@@ -74,7 +87,7 @@ def construct(costs: CostFile, how: Constructed) -> CostFile:
     rank = np.argsort(np.argsort(marginal_j, kind="stable"), kind="stable")
     wanted_j = np.exp(mean) * ratio ** (rank / max(len(rank) - 1, 1) - 0.5)
     byte_j = min(prices.layers[0].byte_j, _BYTES_AT_MOST * float(wanted_j.min()) / _SENT_BYTES)
-    dense_ratio = _dense_ratio(prices)
+    dense_ratio = 1.0 if how.whole == "entries" else _dense_ratio(prices)
     layers = tuple(
         _priced(
             layer,
@@ -89,6 +102,8 @@ def construct(costs: CostFile, how: Constructed) -> CostFile:
         f"constructed, not measured: costs of {costs.device} changed to {text}; fixed costs of "
         f"layers {kept}, of messages left out"
     )
+    if how.whole == "entries":
+        said += "; a layer added whole costs what its entries cost one by one"
     return _assumed(costs, layers, byte_j, said)
 
 

@@ -150,4 +150,6 @@ def test_numbers_as_people_read_them() -> None:
     assert describe_accuracy(mean_of([0.9])) == "90.0"
     assert describe_difference(compare_paired([0.9], [0.8])).startswith("+10.0 points with 1 ")
     assert display_name("cwmp:1,1") == "CWMP (1,1)"
+    assert display_name("cwmp:1,1+saef:0.5") == "CWMP (1,1) + SAEF 0.5"
+    assert display_name("topk+ef") == "Top-K + EF"
     assert display_name("someone-elses") == "someone-elses"

@@ -161,15 +161,8 @@ def _scenario(run: RunFile) -> str:
 
 def _method(run: RunFile) -> Method:
     name, control = label(run, "method"), str(run.labels.get("control") or "")
-    shown = display(name)
+    shown = display_name(name)
     return Method(name, f"{shown}, control: {control}" if control else shown, bool(control))
-
-
-def display(name: str) -> str:
-    """``cwmp:1,1+ef`` is CWMP (1,1) + EF."""
-    head, _, feedback = name.partition("+")
-    shown = display_name(head)
-    return f"{shown} + {feedback.upper().replace(':', ' ')}" if feedback else shown
 
 
 _FIRST = ("cwmp", "topk", "random", "dense")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cwmp.conclusion import display_name
 from cwmp.report.page.axes import joules, percent, plain_number
-from cwmp.report.page.grouping import display
 from cwmp.report.page.view import PlainTable, Test
 from cwmp.studies.summary import ControlVerdict, MeanOf, StudyCell, StudySummary, StudyTest
 
@@ -108,7 +108,7 @@ def _controls(controls: tuple[ControlVerdict, ...]) -> PlainTable:
 
 
 def _named(method: str, budget: str) -> str:
-    return display(method) if budget in ("", "100%") else f"{display(method)} {budget}"
+    return display_name(method) if budget in ("", "100%") else f"{display_name(method)} {budget}"
 
 
 def _share(mean: MeanOf | None) -> str:

@@ -8,7 +8,13 @@ import pytest
 from stand_ins.run_files import made_up_run
 
 from cwmp.fl.logs import COLUMNS, CsvLog, TensorBoardLog, open_log
-from profiler.errors import InputError, InputFileError, MissingExtraError, OutputExistsError
+from profiler.errors import (
+    FileFormatError,
+    InputError,
+    InputFileError,
+    MissingExtraError,
+    OutputExistsError,
+)
 
 
 def test_a_csv_has_a_line_a_round_as_soon_as_it_ends(tmp_path: Path) -> None:
@@ -51,6 +57,35 @@ def test_a_csv_replaces_nothing_unasked(tmp_path: Path) -> None:
     open_log(f"csv:{path}", force=True).close()
     with pytest.raises(InputFileError):
         CsvLog(tmp_path / "absent" / "rounds.csv")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1"])
+def test_a_spreadsheet_calculates_no_name(tmp_path: Path, name: str) -> None:
+    run = made_up_run("topk", "20%", 0, rounds=1)
+    log = CsvLog(tmp_path / "rounds.csv")
+    log.round(run.rounds[0], {**run.labels, "device": name, "control": name, "seed": -1})
+    log.close()
+    with (tmp_path / "rounds.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["device"], line["control"]) == (f"'{name}", f"'{name}")
+    assert (line["seed"], line["method"]) == ("-1", "topk")  # numbers and other names stay
+
+
+def test_a_csv_can_be_gone_on_with(tmp_path: Path) -> None:
+    run, path = made_up_run("topk", "20%", 0, rounds=3), tmp_path / "rounds.csv"
+    for row in run.rounds:
+        log = open_log(f"csv:{path}", append=True)
+        log.round(row, run.labels)
+        log.close()
+    with path.open(newline="") as file:
+        assert [line["round"] for line in csv.DictReader(file)] == ["1", "2", "3"]
+    path.write_text("mine")
+    with pytest.raises(FileFormatError, match="is not a log of rounds"):
+        CsvLog(path, append=True)
+    path.write_bytes(b"\xff\x00")
+    with pytest.raises(FileFormatError, match="cannot be gone on with"):
+        CsvLog(path, append=True)
+    assert path.read_bytes() == b"\xff\x00"
 
 
 @pytest.mark.parametrize("text", ["", "csv", "csv:", "parquet:x", "tensorboard:"])
