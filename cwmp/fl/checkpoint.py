@@ -30,6 +30,7 @@ VERSION: Literal[1] = 1
 
 _Arrays = Mapping[str, NDArray[Any]]
 _Count = Annotated[int, Field(ge=0)]
+_Norm = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Head(BaseModel):
@@ -41,7 +42,8 @@ class Head(BaseModel):
     Attributes:
         job: key of the job it belongs to.
         round: the last one that ended.
-        norm: the median norm of that round's updates; null where it is not known.
+        norm, buffer_norm: the largest median norm of a round's updates, and of the buffers
+            sent, so far; null where it is not known.
         clients: who remembers something, if nothing but that.
         records: the records of the rounds so far, JSON.
     """
@@ -52,7 +54,8 @@ class Head(BaseModel):
     version: Literal[1]
     job: str
     round: _Count
-    norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    norm: _Norm | None
+    buffer_norm: _Norm | None = None
     clients: tuple[_Count, ...]
     records: str
 
@@ -87,6 +90,7 @@ class Checkpoint:
             job=self.key,
             round=standing.round,
             norm=standing.norm,
+            buffer_norm=standing.buffer_norm,
             clients=tuple(sorted(standing.memories)),
             records=json.dumps(records_to_json(records)),
         )
@@ -114,17 +118,22 @@ class Checkpoint:
             head = Head.model_validate(meta)
             records = json.loads(head.records)
             messages = {int(n): a.tobytes() for n, a in _under(arrays, "message/").items()}
-        except ValueError as error:  # pydantic's, json's and int's
+            memories: dict[int, dict[str, NDArray[Any]]] = {c: {} for c in head.clients}
+            for path, array in _under(arrays, "client/").items():
+                client, _, name = path.partition("/")
+                memories[int(client)][name] = array
+        except (ValueError, KeyError) as error:  # pydantic's, json's and int's; a client unnamed
             raise FileFormatError(f"{what} is damaged: delete it to start anew") from error
         if head.job != self.key:
             raise FileFormatError(f"{what} is of another run: delete it to start anew")
         standing = Standing(
             round=head.round,
             state=state_from(arrays, like, what),
-            memories={client: _under(arrays, f"client/{client}/") for client in head.clients},
+            memories=memories,
             messages=messages,
             server=_under(arrays, "server/"),
             norm=head.norm,
+            buffer_norm=head.buffer_norm,
         )
         return standing, records_from_json(records, what)
 

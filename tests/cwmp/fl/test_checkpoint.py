@@ -69,6 +69,7 @@ def test_messages_and_server_memory_are_kept(tmp_path: Path) -> None:
         messages={1: b"\0x", 4: b""},
         server={"price": np.array(0.5)},
         norm=0.1,
+        buffer_norm=2.5,
     )
     checkpoint = Checkpoint(tmp_path / "c.npz", "k")
     checkpoint.save(standing, [])
@@ -76,7 +77,8 @@ def test_messages_and_server_memory_are_kept(tmp_path: Path) -> None:
     assert found is not None
     start, records = found
     assert records == ()
-    assert (start.round, start.norm, start.messages) == (3, 0.1, {1: b"\0x", 4: b""})
+    assert (start.round, start.messages) == (3, {1: b"\0x", 4: b""})
+    assert (start.norm, start.buffer_norm) == (0.1, 2.5)
     assert start.memories[7] == {}
     assert start.memories[2]["a/b"].tolist() == [0, 1, 2]
     assert float(start.server["price"]) == 0.5
