@@ -50,6 +50,9 @@ class Constructed(Strict):
         source: written ``from``: a cost file or a trace.
         spread: joules an entry of the dearest layer over those of the cheapest; ``flat`` is 1.
         fixed: whether layers keep their fixed costs; messages have none.
+        whole: what adding a layer whole costs. ``vectorised``: as much less than its entries one by
+            one as in the source; ``entries``: as much as they do, so that p % of the dense joules
+            buy Top-K about p % of the entries, as sparsity is counted elsewhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -57,6 +60,7 @@ class Constructed(Strict):
     source: Annotated[Path, Field(alias="from")]
     spread: Literal["flat"] | Annotated[float, Field(gt=1, allow_inf_nan=False)]
     fixed: Literal["kept", "none"] = "none"
+    whole: Literal["vectorised", "entries"] = "vectorised"
 
 
 class CostSource(Strict):

@@ -275,4 +275,11 @@ def _device_costs(plan: Plan) -> Iterator[DeviceCosts]:
                 layer_ratio=max(marginal_j) / min(marginal_j),
                 dense_j=prices.dense_j,
                 message_share=prices.message_j / prices.dense_j,
+                opening_share=opening_share(prices),
             )
+
+
+def opening_share(prices: SelectionCosts) -> float:
+    """Joules of opening every layer, over the dense cost: (sum of E_l(1) - c_l) / J_dense."""
+    opening_j = sum(float(layer.energy_j(1)) - layer.marginal_j for layer in prices.layers)
+    return max(opening_j, 0.0) / prices.dense_j

@@ -55,6 +55,8 @@ class DeviceCosts(_Strict):
         layer_ratio: joules an entry of the dearest layer over those of the cheapest.
         dense_j: of sending and applying everything once.
         message_share: part of it that a message costs, whatever it holds.
+        opening_share: part of it that one entry in every layer costs beyond the marginal joules of
+            those entries: fixed costs, which the spread does not show.
     """
 
     device: str
@@ -67,6 +69,7 @@ class DeviceCosts(_Strict):
     layer_ratio: float
     dense_j: float
     message_share: float
+    opening_share: float = 0.0
 
 
 class StudyCell(_Strict):

@@ -60,6 +60,7 @@ def _lines(summary: StudySummary) -> Iterator[str]:
             "spread over entries",
             "dense",
             "message",
+            "opening all layers",
         ),
         (
             (
@@ -69,7 +70,8 @@ def _lines(summary: StudySummary) -> Iterator[str]:
                 f"{each.layer_ratio:.3g}",
                 f"{each.spread:.3g}",
                 quantity(each.dense_j, "J"),
-                f"{100 * each.message_share:.0f} %",
+                f"{100 * each.message_share:.2g} %",
+                f"{100 * each.opening_share:.2g} %",
             )
             for each in summary.costs
         ),

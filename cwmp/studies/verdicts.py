@@ -79,7 +79,7 @@ def costs_of(device: str, costs: Sequence[DeviceCosts]) -> str:
     kinds = [each for each in costs if each.device == device]
     return "; ".join(
         f"{'' if len(kinds) == 1 else kind.kind + ' '}{kind.origin} costs, spread over entries "
-        f"{kind.spread:.3g}"
+        f"{kind.spread:.3g}, opening all layers {100 * kind.opening_share:.2g} % of dense"
         for kind in kinds
     )
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stand_ins.federations import save_costs
 
 from costmodels.costfile import CostFile
 from cwmp.selectors.costs import SelectionCosts
+from cwmp.selectors.top_k import TopK
 from cwmp.studies.grid import check_partitions, plan_study
 from cwmp.studies.sources import as_dear_as, construct, shuffled, spread_of, uniform
 from cwmp.studies.spec import StudySpec
 from cwmp.studies.spec_parts import Constructed
+from cwmp.studies.summarising import opening_share
 from profiler.errors import FileFormatError, InputError
 
 TEXT = """\
@@ -136,3 +139,33 @@ def test_made_up_costs_are_what_they_say(tmp_path: Path) -> None:
         sorted(b / min(before) for b in before)
     )
     assert slopes != pytest.approx(before)
+
+
+@pytest.mark.parametrize("spread", ["flat", 10.0])
+def test_where_a_whole_layer_costs_its_entries_a_share_of_joules_is_one_of_entries(
+    tmp_path: Path, spread: str | float
+) -> None:
+    """Top-K of one update at p % of the joules: about p % of the entries, less its layers' headers
+    and the byte that an index takes; without ``whole: entries`` far fewer."""
+    costs = CostFile.load(save_costs(tmp_path))
+    kept = {}
+    for whole in ("entries", "vectorised"):
+        how = Constructed.model_validate({"from": tmp_path, "spread": spread, "whole": whole})
+        prices = SelectionCosts.from_cost_file(construct(costs, how))
+        draws = np.random.default_rng(0)
+        update = {x.name: draws.laplace(size=x.shape).astype(np.float32) for x in prices.layers}
+        entries = sum(layer.parameters for layer in prices.layers)
+        for share in (0.05, 0.2):
+            chosen = TopK(prices).select(update, share * prices.dense_j)
+            kept[whole, share] = chosen.entries / entries / share
+    assert 0.8 < kept["entries", 0.05] < 1.02
+    assert 0.8 < kept["entries", 0.2] < 1.02
+    assert kept["vectorised", 0.05] < kept["entries", 0.05]
+
+
+def test_opening_layers_is_told_beside_the_spread() -> None:
+    """By hand: fixed costs and headers of all layers, of what sending everything costs."""
+    shapes = {"a": (40,), "b": (60,)}
+    fixed = SelectionCosts.linear(shapes, {"a": 1.0, "b": 1.0}, {"a": 5.0, "b": 7.0})
+    assert opening_share(fixed) == pytest.approx(12 / 112)
+    assert opening_share(SelectionCosts.linear(shapes, {"a": 1.0, "b": 9.0})) == 0

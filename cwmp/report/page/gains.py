@@ -7,7 +7,11 @@ Observed: of each seed, ::
     (captured / all sum g^2 of CWMP) / (captured / all sum g^2 of Top-K)
 
 with sums over clients and rounds; each method is taken of its own updates, since after
-round 1 the two train different models. Round 1 alone compares the same updates.
+round 1 the two train different models. Round 1 alone compares the same updates. With feedback
+they are e + g, whose distribution is no more Laplace than that of g is.
+
+The prediction is of the rule that maximises sum g^2 within a budget a round: other scores, and the
+price that keeps a budget over the run, have pairs only in what is observed, and are left out.
 """
 
 from __future__ import annotations
@@ -16,20 +20,22 @@ from collections.abc import Sequence
 
 from costmodels.costfile import CostFile
 from cwmp.comparison import mean_of
+from cwmp.fl.algorithms.setting import MethodName
 from cwmp.report.page.grouping import Grid, label, share
 from cwmp.report.page.view import GainPair
 from cwmp.studies.runs import RunFile
 from profiler.errors import CwmpError
 
 _DRAWS, _SEED = 40, 0
-_WEIGHTED = ("cwmp", "cwmp-price")
+_PREDICTED = ((), ("2", "1"), ("fixed",))
+"""Arguments of ``cwmp`` that are the rule `predict_gain` is about."""
 _Predicted = tuple[float, float | None, float | None]
 
 
 def pairs_of(
     grid: Grid, costs: dict[str, CostFile]
 ) -> tuple[tuple[GainPair, ...], tuple[str, ...]]:
-    """Every method that weighs by cost with the Top-K of its scenario, budget and feedback."""
+    """CWMP, with each feedback, beside the Top-K of its scenario, budget and feedback."""
     pairs: list[GainPair] = []
     notes: dict[str, None] = {}
     cache: dict[tuple[str, str], _Predicted | str] = {}
@@ -69,7 +75,8 @@ def _topk_of(name: str) -> str:
 
 
 def _weighs(name: str) -> bool:
-    return name.partition("+")[0].partition(":")[0] in _WEIGHTED
+    method = MethodName.parse(name)
+    return method.name == "cwmp" and method.arguments in _PREDICTED
 
 
 def _ratios(runs: Sequence[RunFile], others: Sequence[RunFile], *, first: bool) -> list[float]:
