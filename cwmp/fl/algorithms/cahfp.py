@@ -10,12 +10,19 @@ A client's round, with m the mask of the channels it keeps::
              `cwmp.fl.aggregate`, in which what a client did not send counts as zero
 
 Known: the score, structured pruning by device, reconstruction in the full space. Chosen here:
-g is the mean gradient of one batch of the client's own examples and H = g^2, the empirical
-Fisher information's diagonal, at the price of one more step of training, which is counted; the
-magnitude ranks, since a channel whose removal would lower the sub-model's loss is still in the
-full model (with the sign, a first trial got worse with every round);
-each module loses the same share of its channels (`cwmp.fl.algorithms.channels` says what a
-channel is); the change sent is that against the received weights m w.
+
+* g is the mean gradient of one batch of the client's own examples, at the price of one more step
+  of training, which is counted.
+* H = g^2, the square of that mean: a crude stand-in for the diagonal of the empirical Fisher
+  information, which averages squares over examples and is larger.
+* The **magnitude** of the score ranks, as in Taylor criteria (Molchanov et al. 2017, arXiv
+  1611.06440). The score is the predicted change of the loss; a large negative one says that the
+  channel matters as much as a large positive one, and what a client prunes is still in the full
+  model, for which its prediction does not speak. Whether the authors rank by the sign is not in
+  the abstract. Ranking by it was tried once, on digits, and got worse with every round: this
+  choice was made in sight of that.
+* Each module loses the same share of its channels (`cwmp.fl.algorithms.channels` says what a
+  channel is); the change sent is that against the received weights m w.
 
 Where no ratio is given, the device's own prices decide: the smallest of 0, 1, ..., 99 % whose
 declared joules (uplink and one update) fit the budget.
@@ -155,7 +162,8 @@ class CurvaturePruning:
             for price, layer in zip(self.costs.layers, layers, strict=True)
         )
         examples = counted(upload.examples)
-        return Reading(upload.client, examples, touched, decoded, norm_of(layers))
+        norm = norm_of(layers)
+        return Reading(upload.client, examples, touched, decoded, norm, decoded.buffers)
 
     def server(self, readings: Iterable[Reading], task: ServerTask) -> Download:
         received = ((reading.content, reading.examples) for reading in readings)

@@ -69,8 +69,8 @@ class Channels:
     def scores(self, weights: Arrays, gradient: Arrays) -> Mapping[str, NDArray[np.float64]]:
         """Module -> by channel, sum over its entries of 1/2 w^2 H - w g, with H = g^2.
 
-        The second-order change of the loss when w becomes 0; H is the empirical Fisher
-        information's diagonal, of one batch's mean gradient.
+        The second-order change of the loss when w becomes 0; H is the square of one batch's
+        mean gradient, in the place of a diagonal of the curvature.
         """
         found = {}
         for module, names in self.modules.items():

@@ -19,7 +19,9 @@ and the server's, with p_j = softmax(z_j / T)::
 Known of KTA v2 from its abstract: local training, logits on a small reference set, a similarity
 graph in prediction space combined with reference accuracy, per-client soft targets, a second
 stage of distillation. The formulas of s and a, the product and the neighbourhood are chosen
-here. Where no labels of the public set are known a_k = 1; a row of zeros becomes the mean.
+here; everybody as neighbours is the graph as it is, without a number to choose (5 neighbours
+were seen to do worse on digits, docs/methods.md). Where no labels of the public set are known
+a_k = 1; a row of zeros becomes the mean.
 
 The paper distils at a round's end, here it is the start of the client's next round: the same
 sequence, but for the distillation after the last round, which is not evaluated. Clients that

@@ -11,8 +11,10 @@ is above it, so that the best set is a prefix of the order.
 Here t_i is the layer's marginal joules, `LayerPrice.marginal_j`, and T0 the message's own charge
 A. The prefix stops **at the best ratio, or at the budget** where that comes first; fixed charges
 of layers are paid (the budget holds) but not foreseen, as in the paper. So it may leave joules
-unspent where the others do not: that is the rule. The paper prunes the model with it; here it
-reduces updates, like everything it is compared with.
+unspent where the others do not: that is the rule. In the paper T0 holds the round's computation;
+here the smaller A is, the sooner the ratio is best, and with A = 0 (constructed costs) a single
+entry is sent: tables of studies say how much of the budget a method declares. The paper prunes
+the model with it; here it reduces updates, like everything it is compared with.
 """
 
 from __future__ import annotations
