@@ -9,8 +9,8 @@ import click
 from profiler.console import ExampleCommand, force_option, say
 
 _EPILOG = """
-cwmp report study-digits
-cwmp report out -o page.html
+cwmp report out/digits
+cwmp report results -o page.html
 """
 
 
