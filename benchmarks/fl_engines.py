@@ -1,185 +1,260 @@
-"""Seconds a round of the same job in Flower's simulation, fluke and the local engine.
+"""Seconds a round of the same job: Flower's simulation, fluke, a plain loop and the local engine.
 
-Made-up images. Each engine trains the same model by the same plan; the median over the rounds
-after the first is compared, and the first (with whatever starts) is shown apart. Peers that are
-not installed are left out; fluke pins versions of its own, so it gets an environment of its own::
+One command, at most 9 minutes on two quiet cores (leave ``--fluke-python`` out where there is no
+fluke)::
 
-    python -m venv fluke && fluke/bin/pip install fluke-fl
-    python benchmarks/fl_engines.py --fluke fluke/bin/python
+    python benchmarks/fl_engines.py --fluke-python fluke/bin/python
 
-Flower runs this project's apps on Ray, one actor a core. fluke splits iid and evaluates once a
-round, as the others do. Timings of a shared machine are upper bounds: repeat on a quiet one.
+fluke pins versions of its own, so it gets an environment of its own
+(``python -m venv fluke && fluke/bin/pip install fluke-fl``); where the torchvision that comes with
+it was built for another torch, a stand-in takes its place: nothing of it is used.
+
+Every row has the same made-up images and shares of them, normalised alike, the same model with
+the same first weights, one epoch of SGD with momentum in batches of 32, a mean weighted by
+examples, and one evaluation on 500 images a round; one thread a process. The accuracy after the
+last round is printed to show that. Rows:
+
+- Flower, tutorial: Flower's Message API, `FedAvg` and simulation on Ray with one core a client,
+  around the plain loop's training code; what a client trains on is cached in its process.
+- Flower, our apps: the same simulation with this project's apps.
+- fluke: its `FedAVG`, with accuracy as the only metric.
+- plain loop: a `for` over clients around that training code.
+- ours: `LocalEngine` in one process, with two workers, and (perceptrons alone) 100 clients
+  trained together; "dense" sends the whole model as float32, encoded and decoded.
+
+Each row is run in a process of its own, and all rows once before any a second time, forwards and
+backwards in turn. "start" is from the launch of the process to the end of its first round;
+seconds a round are of the rounds after it, over all repeats.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from fl_engines_common import CLASSES, MODELS, TESTED, Case
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from cwmp.fl.data import load_data
+from cwmp.fl.engines.flower_home import Programs, quiet_environment
+from cwmp.fl.partition import dirichlet_partition
 
-FLUKE = """
-import sys, time
-from unittest.mock import MagicMock
-import numpy as np, torch
-try:
-    import torchvision
-except Exception:  # built for another torch; nothing of it is used here
-    sys.modules |= {"torchvision" + part: MagicMock() for part in
-        ("", ".datasets", ".models", ".transforms", ".transforms.functional", ".utils")}
-torch.set_num_threads(1)
-from torch import nn
-from fluke import DDict, FlukeENV
-from fluke.algorithms.fedavg import FedAVG
-from fluke.data import DataContainer, DataSplitter
-from fluke.evaluation import ClassificationEval
-FlukeENV().set_evaluator(ClassificationEval(eval_every=1, n_classes=10))
-path, model, clients, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-d = {k: torch.from_numpy(v) for k, v in np.load(path).items()}
-x, y, tx, ty = (d[k] for k in ("x_train", "y_train", "x_test", "y_test"))
-x, tx = (a.permute(0, 3, 1, 2).float() / 255 for a in (x, tx))
-net = (nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-    nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-    nn.Linear(84, 10)) if model == "lenet" else
-    nn.Sequential(nn.Flatten(), nn.Linear(3072, 32), nn.ReLU(), nn.Linear(32, 10)))
-optimizer = DDict(name="SGD", lr=0.02, momentum=0.5)
-hp = DDict(model=net, client=DDict(batch_size=32, local_epochs=1, loss="CrossEntropyLoss",
-    optimizer=optimizer, scheduler=DDict(name="StepLR", step_size=1, gamma=1)),
-    server=DDict(weighted=True))
-alg = FedAVG(clients, DataSplitter(DataContainer(x, y.long(), tx, ty.long(), 10)), hp)
-for _ in range(rounds):
-    start = time.perf_counter()
-    alg.run(1, 1.0, finalize=False)
-    print("ROUND", time.perf_counter() - start, flush=True)
-"""
+HERE = Path(__file__).parent
+FLOWER = "Flower, tutorial"
+ROWS = (FLOWER, "Flower, our apps", "fluke", "plain loop", "ours", "ours, 2 workers")
+TOGETHER = "ours, 100 together"
+CASES = (
+    Case("lenet", 20, 500, 1e6, 4, ""),
+    Case("mlp", 100, 66, 3.0, 4, ""),
+)
+LIMIT_S = 120.0
+"""A row that takes longer is given up."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A federated job: made-up images of CIFAR's shape, dealt alike."""
+@dataclass
+class Row:
+    """What was seen of one row of one case, over its repeats."""
 
-    model: str
-    clients: int
-    images: int
-
-    def __str__(self) -> str:
-        return f"{self.clients} clients x {self.images} images, {self.model}"
+    starts_s: list[float] = field(default_factory=list)
+    rounds_s: list[float] = field(default_factory=list)
+    accuracy: float = 0.0
 
 
-CASES = (Case("lenet", 20, 500), Case("mlp", 100, 50))
+Table = dict[str, Row]
 
 
 def main() -> None:
-    """Compare the engines on each case, then time ours by the number of clients."""
+    """Run every row of every case, again and again, and print what came of it."""
+    options = _options()
+    began_s = time.monotonic()
+    print(machine(options.fluke_python), flush=True)
+    with tempfile.TemporaryDirectory(prefix="engines-") as name:
+        folder = Path(name)
+        environment = quiet_environment(folder / "home") | {"PYTHONPATH": str(HERE)}
+        cases = [prepared(case, folder, options) for case in CASES]
+        tables: list[Table] = [defaultdict(Row) for _ in cases]
+        costs: dict[tuple[int, int], list[float]] = defaultdict(list)
+        for repeat in range(options.repeats):
+            repeat_s = time.monotonic()
+            for case, table in zip(cases, tables, strict=True):
+                rows = _rows(case, options)
+                for row in rows if repeat % 2 == 0 else rows[::-1]:
+                    run(row, case, table, options, environment)
+            for clients, together, cost_ms in scale(cases[1], environment):
+                costs[clients, together].append(cost_ms)
+            now_s = time.monotonic()
+            print(f"repeat {repeat + 1} of {options.repeats}: {now_s - repeat_s:.0f} s", flush=True)
+            if now_s - began_s + (now_s - repeat_s) > 60 * options.minutes:
+                break
+    for case, table in zip(cases, tables, strict=True):
+        show(case, table)
+    show_scale(costs)
+    print(f"\nload average {os.getloadavg()[0]:.2f}, {time.monotonic() - began_s:.0f} s in all")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Seconds a round, by engine.")
-    parser.add_argument("--fluke", help="a Python that has fluke")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients", type=int, help="replace the number of clients: a quick look")
-    parser.add_argument("--skip-flower", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            case = Case(case.model, options.clients or case.clients, case.images)
-            compare(case, Path(folder), options)
-        print("\ncost per client of the local engine, mlp, 50 images each")
-        for clients in (10, 100, 1000):
-            times = ours(Case("mlp", clients, 50), Path(folder), 2, 0)
-            print(f"{clients:6} clients  {1e3 * times[-1] / clients:8.3f} ms a client and round")
+    parser.add_argument("--fluke-python", help="a Python that has fluke")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="of one run; the first warms up")
+    parser.add_argument("--clients", type=int, help="at most so many: a quick look")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no repeat starts that is over")
+    parser.add_argument("--only", action="append", help="a row; may be given again")
+    return parser.parse_args()
 
 
-def compare(case: Case, folder: Path, options: argparse.Namespace) -> None:
-    """Print one row an engine."""
-    rows = {f"local, {w} workers": ours(case, folder, options.rounds, w) for w in (0, 2)}
-    if find_spec("flwr") and find_spec("ray") and not options.skip_flower:
-        rows["Flower's simulation"] = ours(case, folder, options.rounds, None)
-    if options.fluke:
-        rows["fluke"] = fluke(case, folder, options)
-    base = median(rows["local, 2 workers"][1:])
+def _rows(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
+    rows = (*ROWS, TOGETHER) if case.model == "mlp" else ROWS
+    return tuple(row for row in rows if not options.only or row in options.only)
+
+
+def machine(fluke_python: str | None) -> str:
+    """Versions, cores and load."""
+    cores = len(os.sched_getaffinity(0))
+    found = [f"Python {sys.version.split()[0]}"]
+    for name in ("torch", "numpy", "flwr", "ray", "cwmp"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    if fluke_python:
+        ask = "from importlib.metadata import version as v; print(v('fluke-fl'), v('torch'))"
+        done = subprocess.run([fluke_python, "-c", ask], capture_output=True, text=True)
+        found.append("fluke {} with torch {}".format(*(done.stdout.split() or ("?", "?"))))
+    loads = " ".join(f"{load:.2f}" for load in os.getloadavg())
+    return f"{', '.join(found)}; {_processor()}, {cores} cores, load average {loads}"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
+
+
+def prepared(case: Case, folder: Path, options: argparse.Namespace) -> Case:
+    """The case with its images and their shares as files."""
+    clients = min(case.clients, options.clients or case.clients)
+    mine = folder / case.model
+    mine.mkdir()
+    case = replace(
+        case, clients=clients, rounds=options.rounds or case.rounds, folder=str(mine.absolute())
+    )
+    draws = np.random.default_rng(0)
+    marks = draws.integers(0, 64, (CLASSES, 32, 32, 3), dtype=np.uint8)
+    arrays = {}
+    for name, count in (("train", clients * case.images), ("test", TESTED)):
+        labels = np.arange(count) % CLASSES
+        noise = draws.integers(0, 192, (count, 32, 32, 3), dtype=np.uint8)
+        arrays |= {f"x_{name}": noise + marks[labels], f"y_{name}": labels}
+    np.savez(mine / "images.npz", **arrays)
+    data = load_data(f"cifar10:{mine}/images.npz")
+    for name in ("x", "y"):
+        np.save(mine / f"{name}.npy", getattr(data, f"{name}_train"))
+        np.save(mine / f"t{name}.npy", getattr(data, f"{name}_test"))
+    parts = dirichlet_partition(data.y_train, clients, case.alpha, 0)
+    np.savez(mine / "parts.npz", **{f"{client:06}": part for client, part in enumerate(parts)})
+    case.save(mine / "case.json")
+    sizes = [len(part) for part in parts]
+    size = sum(p.numel() for p in MODELS[case.model]().parameters())
     print(
-        f"\n{case}, {options.rounds} rounds\n"
-        "engine                first s  median s  min-max s      x"
+        f"{case.model} of {size} parameters: {clients} clients of {min(sizes)} to {max(sizes)} "
+        f"images, {case.rounds} rounds a run"
     )
-    for name, times in rows.items():
-        rest = times[1:]
-        if rest:
-            spread = f"{min(rest):.2f}-{max(rest):.2f}"
-            print(
-                f"{name:20} {times[0]:8.2f} {median(rest):9.3f}  {spread:12} "
-                f"{median(rest) / base:5.2f}"
-            )
+    return case
 
 
-def images(case: Case, folder: Path) -> Path:
-    """The made-up images as a file that all engines read."""
-    path = folder / f"{case.clients}x{case.images}.npz"
-    if not path.exists():
-        draws = np.random.default_rng(0)
-        count = case.clients * case.images
-        np.savez(
-            path,
-            x_train=draws.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
-            y_train=np.arange(count) % 10,
-            x_test=draws.integers(0, 256, (500, 32, 32, 3), dtype=np.uint8),
-            y_test=np.arange(500) % 10,
+def run(
+    row: str,
+    case: Case,
+    table: Table,
+    options: argparse.Namespace,
+    environment: Mapping[str, str],
+) -> None:
+    """Run one row once and enter what it says; a line says so where it cannot be run."""
+    if row == "fluke" and not options.fluke_python:
+        if row not in table:
+            print("fluke: skipped; --fluke-python names a Python that has it")
+        table[row] = Row()
+        return
+    began_s = time.monotonic()
+    said = launch(row, case, options.fluke_python, environment)
+    ends = [float(words[1]) for words in said if words[0] == "ROUND"]
+    if len(ends) != case.rounds or said[-1][0] != "ACCURACY":
+        return
+    table[row].starts_s.append(ends[0] - began_s)
+    table[row].rounds_s.extend(np.diff(ends).tolist())
+    table[row].accuracy = float(said[-1][1])
+
+
+def launch(
+    row: str, case: Case, fluke_python: str | None, environment: Mapping[str, str]
+) -> list[list[str]]:
+    """What a row's process prints, in words; nothing of one that fails."""
+    path = f"{case.folder}/case.json"
+    command = [sys.executable, str(HERE / "fl_engines_rows.py"), row, path]
+    if row == "fluke":
+        command = [fluke_python or "", str(HERE / "fl_engines_fluke.py"), path]
+    with tempfile.TemporaryDirectory() as name, Programs() as programs:
+        try:
+            program = programs.start("row", command, Path(name), environment)
+            code = program.process.wait(timeout=LIMIT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"{row}: failed: {error}")
+            return []
+        if code:
+            print(f"{row}: failed: {program.last_words()}")
+            return []
+        lines = program.log.read_text().splitlines()
+    return [line.split() for line in lines if line.startswith(("ROUND", "ACCURACY", "COST"))]
+
+
+def scale(case: Case, environment: Mapping[str, str]) -> list[tuple[int, int, float]]:
+    """(clients, trained together, milliseconds a client and round) of the local engine."""
+    said = launch("scale", case, None, environment)
+    return [(int(w[1]), int(w[2]), float(w[3])) for w in said if w[0] == "COST"]
+
+
+def show(case: Case, table: Table) -> None:
+    """One line a row, beside Flower's tutorial."""
+    rounds = len(table[FLOWER].rounds_s)
+    base = median(table[FLOWER].rounds_s) if rounds else float("nan")
+    print(
+        f"\n{case.clients} clients x {case.images} images, {case.model}\n"
+        f"{'row':20} {'start s':>7} {'round s':>8} {'min':>7} {'max':>7} {'n':>3} "
+        f"{'x Flower':>8} {'accuracy':>8}"
+    )
+    for name, row in table.items():
+        if not row.rounds_s:
+            continue
+        middle = median(row.rounds_s)
+        print(
+            f"{name:20} {median(row.starts_s):7.1f} {middle:8.3f} {min(row.rounds_s):7.3f} "
+            f"{max(row.rounds_s):7.3f} {len(row.rounds_s):3} {base / middle:8.2f} "
+            f"{100 * row.accuracy:6.1f} %"
         )
-    return path
 
 
-def ours(case: Case, folder: Path, rounds: int, workers: int | None) -> list[float]:
-    """Seconds of each round, by the local engine or (``None``) by Flower."""
-    from stand_ins.cost_files import cost_file
-
-    from cwmp.fl.data import input_spec
-    from cwmp.fl.engines import LocalEngine, make_engine
-    from cwmp.fl.job import Job
-    from cwmp.fl.models import build_model
-    from profiler.layers import layers_of
-
-    data = f"cifar10:{images(case, folder)}"
-    shape, classes = input_spec(data)
-    costs = folder / f"{case.model}.json"
-    cost_file(layers_of(build_model(case.model, shape, classes))).save(costs, force=True)
-    job = Job.parse(
-        method="dense",
-        data=data,
-        model=case.model,
-        clients=case.clients,
-        alpha=1e6,
-        rounds=rounds,
-        lr=0.02,
-        momentum=0.5,
-        devices=({"name": "made up", "costs": costs},),
-    )
-    ready = job.prepare()
-    engine = make_engine("flower", job) if workers is None else LocalEngine(workers)
-    federation, team = ready.federation, ready.team
-    times, start = [], time.perf_counter()
-    for _ in engine.run(federation, team):
-        times.append(time.perf_counter() - start)
-        start = time.perf_counter()
-    return times
-
-
-def fluke(case: Case, folder: Path, options: argparse.Namespace) -> list[float]:
-    """Seconds of each round of fluke's FedAvg."""
-    script = folder / "run_fluke.py"
-    script.write_text(FLUKE)
-    command = [options.fluke, str(script), str(images(case, folder)), case.model]
-    command += [str(case.clients), str(options.rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print("fluke failed:", json.dumps(done.stderr.strip().splitlines()[-1:]))
-    return [float(x.split()[1]) for x in done.stdout.splitlines() if x.startswith("ROUND")]
+def show_scale(costs: Mapping[tuple[int, int], Sequence[float]]) -> None:
+    """One line a number of clients."""
+    if not costs:
+        return
+    print("\nours, by clients: 64-128-64-10 perceptrons, 66 examples each; ms a client and round")
+    print(f"{'clients':>7} {'together':>8} {'median':>8} {'min':>8} {'max':>8}")
+    for (clients, together), found in sorted(costs.items(), key=lambda item: item[0][::-1]):
+        print(
+            f"{clients:7} {together or 'no':>8} {median(found):8.3f} {min(found):8.3f} "
+            f"{max(found):8.3f}"
+        )
 
 
 if __name__ == "__main__":
