@@ -196,8 +196,20 @@ class Prepared:
     def budget(self) -> Budget:
         return Budget.parse(self.job.budget)
 
+    @cached_property
+    def _shared(self) -> tuple[float | None, float | None]:
+        """Mean budget over clients, and the largest dense cost; ``None`` with one device."""
+        fleet = self.fleet
+        if len(fleet.devices) == 1:
+            return None, None
+        dense_j = [device.prices.dense_j for device in fleet.devices]
+        budgets_j = [self.budget.joules(whole_j) for whole_j in dense_j]
+        mean_j = sum(budgets_j[kind] for kind in fleet.device_of) / len(fleet.device_of)
+        return mean_j, max(dense_j)
+
     def _setting(self, device: int) -> Setting:
         job, prices = self.job, self.fleet.devices[device].prices
+        mean_budget_j, dearest_j = self._shared
         return Setting(
             costs=prices,
             layout=self.layout,
@@ -209,4 +221,6 @@ class Prepared:
             classes=self.data.classes,
             public=self._split[1],
             seed=job.seed,
+            mean_budget_j=mean_budget_j,
+            dearest_j=dearest_j,
         )

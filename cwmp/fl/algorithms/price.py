@@ -74,12 +74,16 @@ class PriceAveraging:
     Attributes:
         inner: averaging by `CostWeighted`, with the prices, the layout and the feedback.
         clients, per_round, rounds: of the run that the budget has to last for.
+        mean_budget_j: B, the mean over clients where devices differ; ``None``: inner's.
+        dearest_j: the largest dense cost of a device; ``None``: inner's.
     """
 
     inner: SparseAveraging
     clients: int
     per_round: int
     rounds: int
+    mean_budget_j: float | None = None
+    dearest_j: float | None = None
 
     @property
     def track(self) -> Track:
@@ -95,7 +99,7 @@ class PriceAveraging:
         """A guess: entries of 1e-3 at 100 examples and the mean joules of an entry."""
         costs = self.inner.costs
         entries = sum(layer.parameters for layer in costs.layers)
-        return (100 * 1e-3) ** 2 * entries / costs.dense_j
+        return (100 * 1e-3) ** 2 * entries / self._dearest_j
 
     def client(self, trainer: Trainer, task: ClientTask) -> Upload:
         self._check_budget()
@@ -142,17 +146,21 @@ class PriceAveraging:
         return self.inner.apply(state, payload)
 
     @property
+    def _dearest_j(self) -> float:
+        return self.inner.costs.dense_j if self.dearest_j is None else self.dearest_j
+
+    @property
     def _frame_j(self) -> float:
         return max(layer.byte_j for layer in self.inner.costs.layers) * _FRAME_BYTES
 
     @cached_property
     def _controller(self) -> PriceController:
-        costs = self.inner.costs
+        mean_j = self.inner.budget_j if self.mean_budget_j is None else self.mean_budget_j
         return PriceController(
-            budget_j=self.inner.budget_j * self.per_round * self.rounds,
+            budget_j=mean_j * self.per_round * self.rounds,
             rounds=self.rounds,
             grid=_GRID,
-            client_limit_j=2 * (costs.dense_j + self._frame_j),
+            client_limit_j=2 * (self._dearest_j + self._frame_j),
         )
 
     def grid_of(self, price: float) -> tuple[float, ...]:
@@ -202,7 +210,7 @@ class PriceAveraging:
         rounds = max(self.rounds - state.round, 1)
         kept_j = self.overhead_j * self.per_round * (rounds - 1)
         left_j = self._controller.remaining_j(state) - kept_j
-        return min(max(left_j / self.per_round, 0.0), self.inner.costs.dense_j + self._frame_j)
+        return min(max(left_j / self.per_round, 0.0), self._dearest_j + self._frame_j)
 
 
 class _AtPrice:
@@ -244,7 +252,14 @@ def make(name: MethodName, setting: Setting) -> PriceAveraging:
         setting.layout,
         feedback=name.feedback,
     )
-    return PriceAveraging(inner, setting.clients, setting.per_round, setting.rounds)
+    return PriceAveraging(
+        inner,
+        setting.clients,
+        setting.per_round,
+        setting.rounds,
+        setting.mean_budget_j,
+        setting.dearest_j,
+    )
 
 
 def _message(price: float, cap_j: float) -> bytes:

@@ -124,6 +124,8 @@ class Setting:
             assessment (a reference set) and ``None`` where there is none.
         seed: of the run; what is shared by all (seeds of a population, random bases) follows
             from it.
+        mean_budget_j: the mean of ``budget_j`` over clients, and
+        dearest_j: the largest dense cost, where devices differ; ``None``: all are this one.
     """
 
     costs: SelectionCosts
@@ -136,3 +138,5 @@ class Setting:
     classes: int = 10
     public: tuple[Tensor, Tensor] | None = None
     seed: int = 0
+    mean_budget_j: float | None = None
+    dearest_j: float | None = None
