@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +9,7 @@ import click
 
 from profiler.console import (
     ExampleCommand,
+    ended_by_sigterm,
     force_option,
     json_option,
     output_option,
@@ -35,7 +33,7 @@ _JOB = click.option(
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The job, a JSON file.",
+    help="The job, a JSON file; or a finished run's, to run its job again.",
 )
 _DEADLINE = click.option(
     "--deadline",
@@ -50,7 +48,9 @@ def flower() -> None:
     """Run a job with Flower; needs the extra cwmp[flower]."""
 
 
-@flower.command(cls=ExampleCommand, epilog=_UP)
+@flower.command(
+    cls=ExampleCommand, epilog=_UP, short_help="Run the job on nodes of this machine, over sockets."
+)
 @_JOB
 @click.option("--nodes", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--tls", is_flag=True, help="Make certificates and encrypt what nodes say.")
@@ -83,7 +83,13 @@ def up(
 @flower.command(cls=ExampleCommand, epilog=_SIMULATE)
 @_JOB
 @click.option("--nodes", type=click.IntRange(min=1), help="Default: as many as clients.")
-@click.option("--cpus", type=float, default=1.0, show_default=True, help="Of Ray's, for a node.")
+@click.option(
+    "--cpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of Ray's, for a node at work.",
+)
 @_DEADLINE
 @output_option("The finished run to write.")
 @force_option
@@ -119,13 +125,17 @@ def _run(
     refuse_existing(output, force=force)
     job = load_job(path)
     engine = FlowerEngine(job, runtime, deadline_s=deadline_s)
-    with _ended_by_sigterm():
+    with ended_by_sigterm():
         run = run_job(job, {}, options=RunOptions(engine=engine, seen=_say_round))
+    done = len(run.rounds)
+    if run.status == "finished" or done:
+        run.save(output)
     if run.status != "finished":
         from profiler.errors import RoundError
 
-        raise RoundError(run.reason)
-    run.save(output)
+        raise RoundError(
+            f"{run.reason}; rounds 1 to {done} are in {output}" if done else run.reason
+        )
     if as_json:
         print_json(run.model_dump(mode="json"))
     else:
@@ -138,17 +148,3 @@ def _say_round(job: Job, row: RoundRow) -> None:
         f"round {row.round} of {job.rounds}: accuracy {100 * row.accuracy:.2f} %"
         f"{absent if row.absent else ''}"
     )
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that it can stop what it started."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
