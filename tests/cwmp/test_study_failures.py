@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from stand_ins.studies import SMALL, mlp_costs, runs_of, small_study
 
 from cwmp.fl.rounds import Federation
-from cwmp.fl.training import Trainer
+from cwmp.fl.training import Evaluation, Trainer
 from cwmp.progress import Tick
 from cwmp.report.curves import curves_of
 from cwmp.results import RunResult
@@ -145,6 +146,11 @@ def test_a_budget_that_an_update_cannot_use_is_a_row_too(
 
 def test_a_model_without_a_finite_loss_has_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is selected from the last round's model, so no selector would notice."""
-    monkeypatch.setattr(Trainer, "evaluate", lambda *_: (0.1, float("nan")))
+    whole = Trainer.evaluate
+
+    def evaluate(self: Trainer, *what: Any) -> Evaluation:
+        return whole(self, *what)._replace(loss=float("nan"))
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
     with pytest.raises(UpdateError, match="test loss after round 1 is nan; lower --lr"):
         small_study(methods="dense", rounds=1, seeds=1)
