@@ -146,6 +146,40 @@ def test_the_score_is_the_second_order_change_of_the_loss() -> None:
     assert channels.modules == {"a": ("a.weight", "a.bias"), "out": ("out.weight",)}
 
 
+def test_the_channels_of_the_smallest_magnitude_go() -> None:
+    """Whatever the sign: a large predicted fall of the loss keeps a channel as a rise does."""
+    channels = Channels(PayloadLayout({"a.weight": (6, 2), "out.weight": (2, 6)}))
+    scores = {"a": np.array([0.1, -5.0, -0.2, 4.0, 0.3, -0.05]), "out": np.array([0.0, 0.0])}
+    kept = channels.keep(scores, 0.5)
+    assert kept["a"].tolist() == [False, True, False, True, True, False]
+    assert kept["out"].all()
+
+
+def test_a_client_prunes_by_the_gradient_of_its_own_examples() -> None:
+    """The mask of a round, from a gradient by finite differences of the loss of its batch."""
+    method, trainer = _made("cahfp:0.5")
+    task = _task(trainer, examples=8)  # one batch holds them all
+    kept, _ = method._chosen(trainer, task)
+    gradient = trainer.gradient(task.state, task.x, task.y)
+    step, name = 1e-2, "fc3.bias"
+
+    def loss(shift: float) -> float:
+        moved = {**task.state.parameters, name: task.state.parameters[name] + _unit(shift)}
+        return trainer.evaluate(replace(task.state, parameters=moved), task.x, task.y).loss
+
+    slope = (loss(step) - loss(-step)) / (2 * step)
+    assert gradient[name][0] == pytest.approx(slope, rel=1e-2, abs=1e-4)
+    rank = np.argsort(np.abs(method.channels.scores(task.state.parameters, gradient)["fc1"]))
+    assert set(np.flatnonzero(~kept["fc1"])) == set(rank[: len(rank) // 2].tolist())
+
+
+def _unit(shift: float) -> np.ndarray:
+    """*shift* in the first of ten entries."""
+    found = np.zeros(10, np.float32)
+    found[0] = shift
+    return found
+
+
 def test_channels_of_the_last_module_stay_and_no_module_loses_all() -> None:
     method, _ = _made("cahfp:0.99")
     gone = method.channels.pruned(0.999)

@@ -84,6 +84,32 @@ def test_weights_are_those_of_a_mean(
         np.testing.assert_allclose(teacher.sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("neighbours", [0, 3])
+def test_weights_are_similarity_times_trust(neighbours: int) -> None:
+    """The formulas of s, a, N and W written out, one pair after the other; half know something."""
+    method = _method(f"kta:{neighbours}")
+    logits = np.stack([_good(seed, strength) for seed, strength in enumerate((4, 2, 1, 0.5, 0.0))])
+    logits[4] -= 2 * np.eye(CLASSES)[np.arange(PUBLIC) % CLASSES]  # worse than guessing
+    said = _softmax(logits / method.temperature) - 1 / CLASSES
+    right = [np.mean(z.argmax(axis=1) == np.arange(PUBLIC) % CLASSES) for z in logits]
+    trust = [max(0.0, share - 1 / CLASSES) for share in right]
+    assert trust[4] == 0 < min(trust[:4]) < max(trust[:4])
+    found = method.weights(logits)
+    for j in range(5):
+        edges = np.zeros(5)
+        for k in range(5):
+            cosine = np.sum(said[j] * said[k]) / np.linalg.norm(said[j]) / np.linalg.norm(said[k])
+            edges[k] = max(0.0, cosine) * trust[k]
+        if neighbours:
+            others = sorted((k for k in range(5) if k != j), key=lambda k: -edges[k])
+            edges[others[neighbours - 1 :]] = 0
+        expected = edges / edges.sum() if edges.any() else np.full(5, 0.2)  # nobody: the mean
+        np.testing.assert_allclose(found[j], expected, atol=1e-12)
+    teachers = method.teachers(logits)
+    soft = _softmax(logits / method.temperature)
+    np.testing.assert_allclose(teachers[0], sum(w * p for w, p in zip(found[0], soft, strict=True)))
+
+
 def test_a_client_that_guesses_has_little_say() -> None:
     method = _method("kta")
     guess = np.random.default_rng(9).normal(size=(PUBLIC, CLASSES))
