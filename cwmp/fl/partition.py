@@ -7,8 +7,6 @@ alpha gives each client few labels, a large one gives all of them the same mix.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,9 +44,11 @@ def dirichlet_partition(
         raise InputError(f"{clients} clients cannot share {len(labels)} examples; use fewer")
     generator = np.random.default_rng([seed, _STREAM])
     for _ in range(_ATTEMPTS):
-        parts = _draw(labels, clients, alpha, generator)
-        if min(part.size for part in parts) > 0:
-            return parts
+        owner = _draw(labels, clients, alpha, generator)
+        counts = np.bincount(owner, minlength=clients)
+        if counts.all():
+            # stable: each client's positions stay ascending
+            return tuple(np.split(np.argsort(owner, kind="stable"), np.cumsum(counts)[:-1]))
     raise InputError(
         f"alpha {alpha:g} leaves one of {clients} clients without examples in each of "
         f"{_ATTEMPTS} draws; raise alpha or use fewer clients"
@@ -61,13 +61,14 @@ _STREAM = 0x9A47
 
 def _draw(
     labels: NDArray[np.int64], clients: int, alpha: float, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], ...]:
+) -> NDArray[np.int64]:
+    """The client of each example; shape (n,)."""
     owner = np.empty(len(labels), dtype=np.int64)
+    everyone = np.arange(clients)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         shares = generator.dirichlet(np.full(clients, alpha))
         cuts = np.rint(np.cumsum(shares) * members.size).astype(np.int64)
         cuts[-1] = members.size
-        for client, (start, stop) in enumerate(pairwise((0, *cuts))):
-            owner[members[start:stop]] = client
-    return tuple(np.flatnonzero(owner == client) for client in range(clients))
+        owner[members] = np.repeat(everyone, np.diff(cuts, prepend=0))
+    return owner
