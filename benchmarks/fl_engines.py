@@ -12,7 +12,7 @@ it was built for another torch, a stand-in takes its place: nothing of it is use
 Every row has the same made-up images and shares of them, normalised alike, the same model with
 the same first weights, one epoch of SGD with momentum in batches of 32, a mean weighted by
 examples, and one evaluation on 500 images a round; one thread a process. The accuracy after the
-last round is printed to show that. Rows:
+last round is printed to show that (fluke's clients keep their momentum between rounds). Rows:
 
 - Flower, tutorial: Flower's Message API, `FedAvg` and simulation on Ray with one core a client,
   around the plain loop's training code; what a client trains on is cached in its process.
@@ -150,11 +150,11 @@ def prepared(case: Case, folder: Path, options: argparse.Namespace) -> Case:
         case, clients=clients, rounds=options.rounds or case.rounds, folder=str(mine.absolute())
     )
     draws = np.random.default_rng(0)
-    marks = draws.integers(0, 64, (CLASSES, 32, 32, 3), dtype=np.uint8)
+    marks = draws.integers(0, 128, (CLASSES, 32, 32, 3), dtype=np.uint8)
     arrays = {}
     for name, count in (("train", clients * case.images), ("test", TESTED)):
         labels = np.arange(count) % CLASSES
-        noise = draws.integers(0, 192, (count, 32, 32, 3), dtype=np.uint8)
+        noise = draws.integers(0, 128, (count, 32, 32, 3), dtype=np.uint8)
         arrays |= {f"x_{name}": noise + marks[labels], f"y_{name}": labels}
     np.savez(mine / "images.npz", **arrays)
     data = load_data(f"cifar10:{mine}/images.npz")

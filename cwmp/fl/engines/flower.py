@@ -127,7 +127,7 @@ class FlowerEngine:
         job: what is run; it must be what the federation given to `run` was prepared from.
         runtime: where.
         deadline_s: after how long the clients that have not answered are late; ``None`` waits.
-        gather_s: how long to wait for the nodes at the start.
+        gather_s: how long to wait for the nodes at the start; a busy machine starts them slowly.
         model: called with the last model.
 
     Raises:
@@ -137,7 +137,7 @@ class FlowerEngine:
     job: Job
     runtime: Runtime = Simulation()
     deadline_s: float | None = None
-    gather_s: float = 60.0
+    gather_s: float = 300.0
     model: Callable[[ModelState], None] | None = None
 
     def __post_init__(self) -> None:

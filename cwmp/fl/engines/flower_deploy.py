@@ -22,7 +22,7 @@ from cwmp.fl.job import Job
 from profiler.errors import InputError, RoundError
 
 HOST = "127.0.0.1"
-START_S = 60.0
+START_S = 180.0
 PROJECT = """\
 [project]
 name = "cwmp-federation"

@@ -93,7 +93,7 @@ class Listener:
         self._socket.bind(self.path)
         self._socket.listen(1)
 
-    def accept(self, alive: Callable[[], None], patience_s: float = 120.0) -> Line:
+    def accept(self, alive: Callable[[], None], patience_s: float = 300.0) -> Line:
         """The call; *alive* raises if none can come.
 
         Raises:

@@ -22,7 +22,7 @@ from stand_ins.federations import small_job
 
 from cwmp.fl.engines import LocalEngine, make_engine
 from cwmp.fl.engines.base import Standing
-from cwmp.fl.engines.flower import FlowerEngine
+from cwmp.fl.engines.flower import FlowerEngine, Simulation
 from cwmp.fl.engines.flower_deploy import Deployment, free_ports
 from cwmp.fl.engines.flower_home import Program, Programs, quiet_environment
 from cwmp.fl.engines.flower_tls import make_certificates
@@ -60,7 +60,7 @@ def test_the_simulation_on_ray_gives_the_records_of_the_local_engine(tmp_path: P
     job = small_job(tmp_path, method="topk+ef", budget="20%", rounds=2, clients=3)
     ready, models = job.prepare(), list[ModelState]()
     tired = lambda number, client: "battery" if (number, client) == (2, 1) else ""  # noqa: E731
-    engine = FlowerEngine(job, model=models.append)
+    engine = FlowerEngine(job, Simulation(nodes=2), model=models.append)
     records = list(engine.run(ready.federation, ready.team, available=tired))
     again = job.prepare()
     assert records == list(LocalEngine().run(again.federation, again.team, available=tired))
