@@ -9,6 +9,7 @@
 # make run DEMO='--quick'                  arguments for the demo (--force: out/ is made anew)
 # make profile-gpu GPU='--minutes 10'      arguments for the session (--stages, --device, --meter)
 # make test TESTS='tests/profiler -x'      arguments for pytest
+# make test JOBS=2                         tests in so many processes, each with one torch thread
 # make test EXTRAS=dev,report,flower       what is installed besides; Flower's tests need flower
 
 PYTHON ?= python3
@@ -18,6 +19,7 @@ TORCH ?=
 TORCH_INDEX ?=
 DEMO ?=
 TESTS ?=
+JOBS ?= 1
 EXTRAS ?= dev,report
 GPU ?=
 OUT ?= out/gpu
@@ -26,6 +28,8 @@ PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint
 INDEX = $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)')
 PINNED = $(shell grep '^torch==' constraints.txt)
 MODERN = import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)
+# Tests of a file stay together, in the order in which they are collected.
+SHARED = $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadgroup --no-loadscope-reorder)
 STAMP = $(VENV)/.installed-$(subst /,_,$(subst $() ,_,$(TORCH)-$(EXTRAS)))
 
 .PHONY: run test setup clean profile-gpu
@@ -33,7 +37,7 @@ run: $(STAMP)
 	@$(VENV)/bin/cwmp demo --force $(DEMO)
 
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest $(TESTS)
+	@$(if $(SHARED),OMP_NUM_THREADS=1) $(VENV)/bin/python -m pytest $(SHARED) $(TESTS)
 
 # Whatever Python the machine has: no environment is made, and nothing is downloaded.
 profile-gpu:

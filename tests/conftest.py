@@ -27,6 +27,18 @@ settings.register_profile("cwmp", settings(), deadline=None)
 settings.load_profile("cwmp")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run in several processes (``-n``), those of a file stay together, in one.
+
+    They share what the file prepares; faults are counted over all of their files.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        together = "faults" if "faults" in item.path.parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture
 def bare_sysfs_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SysfsTree]:
     """A tree in place of ``/sys`` with no zone in it yet."""
