@@ -159,6 +159,7 @@ class Prepared:
     @cached_property
     def federation(self) -> Federation:
         job = self.job
+        self._check_classes()
         return Federation.prepare(
             self.trainer,
             self._split[0],
@@ -170,6 +171,17 @@ class Prepared:
             schedule=job.schedule,
             joins=job.joins,
         )
+
+    def _check_classes(self) -> None:
+        import torch
+
+        example = torch.from_numpy(self.data.x_test[:1])
+        outputs = self.trainer.scores(self.trainer.state(), example).shape[1]
+        if outputs != self.data.classes:
+            raise InputError(
+                f"model {self.job.model!r} scores {outputs} classes and the data have "
+                f"{self.data.classes}: give a model of as many outputs"
+            )
 
     @cached_property
     def fleet(self) -> Fleet:

@@ -47,7 +47,8 @@ class Federation:
         joins: client -> the first round it takes part in; 1 where it is absent.
 
     Raises:
-        InputError: more clients a round than there are, or fewer than 1.
+        InputError: more clients a round than there are, or fewer than 1; a client that joins
+            and is not there, or nobody in the first round.
     """
 
     trainer: Trainer
@@ -65,6 +66,13 @@ class Federation:
             raise InputError(
                 f"{self.per_round} clients a round cannot be drawn from {len(self.shards)}"
             )
+        strangers = sorted(set(self.joins) - set(range(len(self.shards))))
+        if strangers:
+            raise InputError(
+                f"joins: there is no client {strangers[0]}; they are 0 to {len(self.shards) - 1}"
+            )
+        if not self.asked(1):
+            raise InputError("joins: no client takes part in round 1")
 
     @classmethod
     def prepare(

@@ -23,7 +23,8 @@ Status = Literal["finished", "infeasible", "diverged", "failed"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # an infinite loss as text that is read again: null would make the file unreadable
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class EnergyCell(_Strict):
