@@ -18,7 +18,11 @@ def draw_bars(identity: str, title: str, view: View, curves: Sequence[Curve]) ->
     """Two variants: all phases, and all but local training, which often hides the rest."""
     names = [view.name_of(curve) for curve in curves]
     left = min(20 + 6.9 * max(map(len, names), default=0), 280.0)
-    box = Box(left, _TOP, WIDTH - 92.0, _TOP + _ROW * len(curves))
+    shown = [curve for curve in curves if not view.methods[curve.method].control]
+    # controls stand below the others and start hidden: the script makes room for them
+    curves = [*shown, *(curve for curve in curves if curve not in shown)]
+    names = [view.name_of(curve) for curve in curves]
+    box = Box(left, _TOP, WIDTH - 92.0, _TOP + _ROW * len(shown))
     groups = [
         _variant(variant, view, curves, names, box, hidden=place > 0)
         for place, variant in enumerate(("all", "exchange"))
@@ -27,7 +31,8 @@ def draw_bars(identity: str, title: str, view: View, curves: Sequence[Curve]) ->
         f"{len(curves)} horizontal bars, one a method and budget; segments are joules of a run by "
         "phase, the line at the end is the interval that the costs give the sum."
     )
-    return picture(identity, WIDTH, box.bottom + _FOOT, title, described, groups)
+    drawing = picture(identity, WIDTH, box.bottom + _FOOT, title, described, groups)
+    return el("div", drawing, class_="bars", data_pitch=_ROW, data_rows=len(shown))
 
 
 def total_of(curve: Curve, *, training: bool = True) -> Energy | None:
@@ -80,7 +85,9 @@ def _variant(
             inside.append(label(box.left + 6, top + 16, "not priced", "value"))
         control = view.methods[curve.method].control
         css = "series off" if control else "series"
-        parts.append(el("g", inside, class_=css, data_m=curve.method, data_b=curve.budget))
+        parts.append(
+            el("g", inside, class_=css, data_m=curve.method, data_b=curve.budget, data_row=row)
+        )
     css = "variant off" if hidden else "variant"
     return el("g", parts, class_=css, data_variant=variant)
 

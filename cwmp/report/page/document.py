@@ -65,12 +65,22 @@ def _body(view: View, charts: list[sections.Chart]) -> list[Child]:
         el("a", "Skip to the results", href="#results", class_="skip"),
         _patterns(),
         el("header", el("h1", view.name), [el("p", line, class_="about") for line in view.about],
-           [el("p", line) for line in view.conclusions]),
+           [el("p", line, class_="verdict") for line in view.conclusions],
+           study_sections.headline(view.tests),
+           _folded(f"Every comparison in words ({len(view.details)})", view.details),
+           _folded(f"What to hold against this ({len(view.warnings)})", view.warnings)),
         _bar(view, styles),
         el("main", main, id="results"),
         el("p", "", id="said", role="status", aria_live="polite", class_="said"),
         el("div", "", id="tip", hidden=True, aria_hidden="true"),
     ]  # fmt: skip
+
+
+def _folded(heading: str, sentences: Sequence[str]) -> Markup | None:
+    if not sentences:
+        return None
+    items = [el("li", sentence) for sentence in sentences]
+    return el("details", el("summary", heading), el("ul", items))
 
 
 def _bar(view: View, styles: Sequence[Style]) -> Markup:

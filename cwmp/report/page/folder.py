@@ -53,7 +53,8 @@ def view_of(
     assumptions: Sequence[str] = (),
 ) -> View:
     """The page's content from *runs* and the *costs* of their devices, by name."""
-    grid = grid_of(runs)
+    summary = summary or Told()
+    grid = grid_of(runs, summary.devices)
     curves: list[Curve] = []
     unfinished: list[Unfinished] = []
     for place, members in grid.cells.items():
@@ -62,10 +63,10 @@ def view_of(
             curves.append(curve_of(place, finished))
         unfinished.extend(_unfinished(place, members))
     gains, notes = pairs_of(grid, costs)
-    summary = summary or Told()
+    question = (summary.question,) if summary.question else ()
     return View(
-        name=str((spec or {}).get("name") or "Study"),
-        about=_about(runs, grid.scenarios),
+        name=str((spec or {}).get("name") or summary.name or "Study"),
+        about=(*question, *_about(runs, grid.scenarios)),
         scenarios=grid.scenarios,
         methods=grid.methods,
         budgets=grid.budgets,
@@ -86,6 +87,7 @@ def view_of(
         ),
         warnings=(*warnings, *_partial(curves), *summary.warnings),
         conclusions=(*conclusions, *summary.conclusions),
+        details=summary.details,
     )
 
 

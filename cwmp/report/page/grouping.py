@@ -38,10 +38,16 @@ def label(run: RunFile, name: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def grid_of(runs: Sequence[RunFile]) -> Grid:
-    """Sort *runs* into places; controls are methods of their own, after the others."""
+def grid_of(runs: Sequence[RunFile], devices: Sequence[str] = ()) -> Grid:
+    """Sort *runs* into places; controls are methods of their own, after the others.
+
+    Args:
+        devices: in the order to list them; others follow by name.
+    """
     rows = [(run, _scenario(run), _method(run), label(run, "budget")) for run in runs]
-    scenarios = tuple(sorted({row[1] for row in rows}))
+    rank = {device: place for place, device in enumerate(devices)}
+    found = {(rank.get(label(run, "device"), len(rank)), scenario) for run, scenario, *_ in rows}
+    scenarios = tuple(scenario for _, scenario in sorted(found))
     methods = tuple(sorted({row[2] for row in rows}, key=_method_order))
     budgets = tuple(sorted({row[3] for row in rows}, key=_budget_order))
     cells: dict[Place, list[RunFile]] = {}

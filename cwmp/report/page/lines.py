@@ -67,6 +67,7 @@ def draw_lines(
     show_x: Callable[[float], str],
     variants: Sequence[str],
     front: bool = False,
+    height: float = HEIGHT,
 ) -> tuple[Markup, dict[str, object]]:
     """The picture, and what the script needs to know of its points.
 
@@ -76,7 +77,7 @@ def draw_lines(
     """
     longest = max((len(curve.name) for curve in curves), default=0)
     right = WIDTH - min(24 + 7.2 * longest, 270.0)
-    box = Box(52.0, 34.0, right, HEIGHT - 52.0)
+    box = Box(52.0, 34.0, right, height - 52.0)
     ends = [v for c in curves for v in (*c.y, *_known(c.low), *_known(c.high)) if 0 <= v <= 1]
     low = min(ends, default=0.0)
     y = scale_over([low, max(ends, default=1.0)], box.bottom, box.top)
@@ -99,7 +100,7 @@ def draw_lines(
         groups.append(el("g", content, class_=hidden, data_variant=variant))
         groups += _end_labels(curves, x, y, box, variant, hidden)
     groups.append(el("g", class_="pointer", aria_hidden="true"))
-    drawing = picture(identity, WIDTH, HEIGHT, title, description, groups)
+    drawing = picture(identity, WIDTH, height, title, description, groups)
     return drawing, _data(identity, curves, scales, y, box, front=front)
 
 

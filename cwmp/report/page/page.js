@@ -80,11 +80,33 @@
     }
   };
 
+  // Bars of hidden methods leave no gaps either: rows move up, and the axis with them.
+  const stackBars = (frame) => {
+    const svg = frame.querySelector("svg");
+    const pitch = Number(frame.dataset.pitch);
+    let rows = 0;
+    for (const group of all("g.variant", svg)) {
+      rows = 0;
+      for (const bar of all(".series:not(.off)", group)) {
+        bar.setAttribute("transform", `translate(0 ${(rows - Number(bar.dataset.row)) * pitch})`);
+        rows += 1;
+      }
+      const moved = (rows - Number(frame.dataset.rows)) * pitch;
+      group.querySelector(".axis-x").setAttribute("transform", `translate(0 ${moved})`);
+    }
+    const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+    frame.dataset.height = frame.dataset.height || height;
+    const wanted = Number(frame.dataset.height) + (rows - Number(frame.dataset.rows)) * pitch;
+    svg.setAttribute("viewBox", `0 0 ${width} ${wanted}`);
+    svg.setAttribute("height", wanted);
+  };
+
   const apply = () => {
     for (const element of all(".series")) {
       element.classList.toggle("off", off.m.has(element.dataset.m) || off.b.has(element.dataset.b));
     }
     data.charts.forEach(drawFronts);
+    all(".bars").forEach(stackBars);
     if (touched) data.charts.forEach(spreadNames);
     hide();
   };

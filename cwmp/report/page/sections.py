@@ -13,6 +13,8 @@ from cwmp.report.page.svg import Style, figure, switch, table
 from cwmp.report.page.view import Curve, Energy, Point, View
 
 _TABLE_ROUNDS = 11
+_LOW = 260.0
+"""Of the certificate's picture, whose curves mostly are near 100 %, px."""
 Chart = dict[str, object]
 
 
@@ -104,7 +106,7 @@ def certificate(view: View, scenario: int, styles: Sequence[Style]) -> tuple[Mar
     picture, data = draw_lines(
         identity, title, f"Captured over bound of {len(curves)} curves by round; 100 % is optimal.",
         drawn, x_title="round", y_title="captured / bound", show_x=_whole,
-        variants=("linear",),
+        variants=("linear",), height=_LOW,
     )  # fmt: skip
     caption = (
         "Sum of g² that the clients' selections captured, over the bound on what any selection "

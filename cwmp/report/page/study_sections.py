@@ -12,7 +12,10 @@ from cwmp.report.page.markup import Child, Markup, el
 from cwmp.report.page.scatter import draw_pairs, span
 from cwmp.report.page.sections import mean_text
 from cwmp.report.page.svg import Style, figure, table
-from cwmp.report.page.view import Energy, Test, View
+from cwmp.report.page.view import Energy, PlainTable, Test, View
+
+_FOLDED = 12
+"""Rows beyond which a table of the summary is folded away."""
 
 
 def gains(view: View, styles: Sequence[Style]) -> Markup:
@@ -126,8 +129,37 @@ def methods(view: View) -> Markup:
         parts += [el("h3", "Runs without a result"), _unfinished(view)]
     parts += [el("h3", "Tests"), _tests(view.tests)]
     for each in view.tables:
-        parts += [el("h3", each.heading), table(each.caption, each.columns, each.rows)]
+        parts += [el("h3", each.heading), _more_table(each)]
     return el("section", parts)
+
+
+def headline(tests: Sequence[Test]) -> Markup | None:
+    """The family's tests, above everything else."""
+    rows = [
+        (test.pair, test.scenario, test.endpoint, _effect(test), _p(test.p_holm), _verdict(test))
+        for test in tests
+        if test.family
+    ]
+    if not rows:
+        return None
+    return table(
+        "What was to be tested, named before the runs: the effect with its 95 % interval, and p "
+        "after Holm's correction",
+        ("comparison", "setting", "endpoint", "effect", "p", "verdict"),
+        rows,
+    )
+
+
+def _more_table(each: PlainTable) -> Markup:
+    """Open where it is short; else folded away."""
+    shown = table(each.caption, each.columns, each.rows)
+    if len(each.rows) <= _FOLDED:
+        return shown
+    return el("details", el("summary", f"{len(each.rows)} rows"), shown)
+
+
+def _verdict(test: Test) -> Markup:
+    return el("span", test.verdict, class_=f"verdict-{test.verdict.replace(' ', '-')}")
 
 
 def provenance(view: View) -> Markup:
@@ -177,25 +209,37 @@ def _tests(tests: Sequence[Test]) -> Markup:
     if not tests:
         said = "No tests: the study has no summary yet. Means above are not tested differences."
         return el("p", said)
+    inside = [test for test in tests if test.family]
+    outside = [test for test in tests if not test.family]
+    name = inside[0].family if inside else "none"
+    parts: list[Child] = [
+        _compared(
+            f"Family, named before the runs: {name} ({len(inside)} tests). Effects paired by seed, "
+            "95 % bootstrap; p of Wilcoxon's two-sided test, adjusted after Holm within the "
+            "family; verdicts outside it follow from intervals and are no tests",
+            inside,
+        )
+    ]
+    if outside:
+        more = _compared("Verdicts by the 95 % interval; none of these is a test", outside)
+        heading = f"{len(outside)} comparisons that are not in the family"
+        parts.append(el("details", el("summary", heading), more))
+    return el("div", parts)
+
+
+def _compared(caption: str, tests: Sequence[Test]) -> Markup:
     rows = [
         (
             test.pair, test.scenario, test.endpoint, str(test.n), _effect(test), _p(test.p),
             _p(test.p_holm) if test.family else "not in the family",
-            el("span", test.verdict, class_=f"verdict-{test.verdict}"),
+            _verdict(test),
             "-" if test.energy_ratio is None else plain_number(test.energy_ratio),
         )
-        for test in sorted(tests, key=lambda test: not test.family)
+        for test in tests
     ]  # fmt: skip
-    inside = [test for test in tests if test.family]
-    name = inside[0].family if inside else "none"
-    return table(
-        f"Family, named before the runs: {name} ({len(inside)} tests). Effects paired by seed, "
-        "95 % bootstrap; p of Wilcoxon's two-sided test, adjusted after Holm within the family; "
-        "verdicts outside it follow from intervals and are no tests",
-        ("comparison", "setting", "endpoint", "pairs", "effect, 95 %", "p", "p, Holm", "verdict",
-         "joules, ratio"),
-        rows,
-    )  # fmt: skip
+    heads = ("comparison", "setting", "endpoint", "pairs", "effect, 95 %", "p", "p, Holm",
+             "verdict", "joules, ratio")  # fmt: skip
+    return table(caption, heads, rows)
 
 
 def _effect(test: Test) -> str:

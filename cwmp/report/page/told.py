@@ -8,8 +8,15 @@ from pathlib import Path
 from cwmp.conclusion import display_name
 from cwmp.report.page.axes import joules, percent, plain_number
 from cwmp.report.page.view import PlainTable, Test
-from cwmp.studies.summary import ControlVerdict, MeanOf, StudyCell, StudySummary, StudyTest
+from cwmp.studies.summary import ControlVerdict, MeanOf, StudyCell, StudySummary, StudyTest, Verdict
 
+_VERDICTS: dict[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "tied": "tied",
+    "unknown": "not told apart",
+}
+_ENDPOINTS = {"worst_decile": "worst tenth of clients"}
 _SHARES = ("final_accuracy", "worst_decile")
 
 
@@ -17,9 +24,13 @@ _SHARES = ("final_accuracy", "worst_decile")
 class Told:
     """Of the summary, what the page shows; empty where there is none yet."""
 
+    name: str = ""
+    question: str = ""
+    devices: tuple[str, ...] = ()
     tests: tuple[Test, ...] = ()
     tables: tuple[PlainTable, ...] = ()
     conclusions: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -37,13 +48,18 @@ def told_of(summary: StudySummary) -> Told:
     tables = [_endpoints(summary.cells)] if summary.cells else []
     if summary.controls:
         tables.append(_controls(summary.controls))
-    unplanned = summary.planned - summary.done
-    partial = (f"{unplanned} of {summary.planned} planned runs are not done.",) if unplanned else ()
+    spec = summary.spec
+    devices = (each.get("name") for each in spec.get("devices", ()) if isinstance(each, dict))
     return Told(
+        name=str(spec.get("name", "")),
+        question=" ".join(str(spec.get("question", "")).split()),
+        devices=tuple(str(device) for device in devices),
         tests=tuple(_test(test, summary.family) for test in summary.tests),
         tables=tuple(tables),
-        conclusions=summary.verdicts,
-        warnings=(*partial, *summary.warnings),
+        # the last sentence is the family's: what the study was made to decide
+        conclusions=summary.verdicts[-1:],
+        details=summary.verdicts[:-1],
+        warnings=summary.warnings,
     )
 
 
@@ -53,14 +69,14 @@ def _test(test: StudyTest, family: str) -> Test:
         family=family if test.family else "",
         scenario=f"{test.device}, Dirichlet {test.alpha:g}",
         pair=f"{method} against {other}",
-        endpoint=test.endpoint.replace("_", " "),
+        endpoint=_ENDPOINTS.get(test.endpoint, test.endpoint.replace("_", " ")),
         n=test.difference.n,
         effect=test.difference.mean,
         low=test.difference.low,
         high=test.difference.high,
         p=test.p,
         p_holm=test.p_holm,
-        verdict=test.verdict,
+        verdict=_VERDICTS[test.verdict],
         energy_ratio=test.energy_ratio,
         per_cent=test.endpoint in _SHARES,
     )

@@ -170,6 +170,7 @@ class View:
         tables: more tables, of the summary.
         facts: name and value of what must be known to repeat the study.
         assumptions, warnings, conclusions: sentences.
+        details: more conclusions, that are folded away.
     """
 
     name: str
@@ -190,6 +191,7 @@ class View:
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     conclusions: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     def name_of(self, curve: Curve | Unfinished | GainPair | AbsentCount) -> str:
         """Method and budget, as legends write them."""
