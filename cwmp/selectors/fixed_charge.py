@@ -39,6 +39,10 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
         order = ranked(done.found, is_open.size)
         totals = np.where(is_open, _totals(done.total, order, low), 0.0)
         curves = Curves(order.gains, order.offsets, totals, _squares(low, is_open))
+        everything = np.diff(order.offsets) - 1
+        if is_open.all() and _affords(search, everything, low, budget_j):
+            counts, price, bound = everything, 0.0, float(totals.sum())
+            break
         counts, price, bound, listed = solve(curves, search.table, search.costs.message_j, budget_j)
         price = max(price, marginal_price(order.gains, order.offsets, search.table, counts))
         if listed or attempt == _ATTEMPTS - 1:
@@ -55,6 +59,14 @@ def select_fixed_charge(search: Search, reading: Reading, budget_j: float) -> Se
         return search.selection(done, cut, budget_j, bound=bound, price=price)
     finally:
         search.release(done)
+
+
+def _affords(search: Search, counts: NDArray[np.int64], low: Bits, budget_j: float) -> bool:
+    """Whether all that is not zero is listed and fits.
+
+    The solver would stop earlier: where sums of g^2 are rounded, the smallest entries add nothing.
+    """
+    return bool((low <= 1).all()) and 0 < search.costs.energy_j(counts) <= budget_j
 
 
 def _first_thresholds(

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -126,7 +127,8 @@ class _Crew:
     def _next(self, worker: _Worker) -> None:
         worker.at = self.queue.pop(0) if self.queue else -1
         if worker.at >= 0:
-            worker.pipe.send_bytes(str(worker.at).encode())
+            with suppress(OSError):  # it has died meanwhile: listening to it will say so
+                worker.pipe.send_bytes(str(worker.at).encode())
 
     def _again(self, worker: _Worker) -> None:
         """A process was killed: its run is tried once more, in a new one."""

@@ -111,3 +111,25 @@ def test_squares_in_float32_would_have_tied_what_magnitudes_tell_apart() -> None
     for k in range(1, TOTAL, 7):
         kept = CostWeighted(_costs(cost_j)).select(update, (k + 0.5) * cost_j)
         assert _positions(kept) == _largest(update, k)
+
+
+def test_a_budget_beyond_all_entries_keeps_those_that_no_sum_can_tell_from_nothing() -> None:
+    """With fixed costs and bytes too: 1 + 1e-20 is 1 in float64, and yet the entry is Top-K's."""
+    from stand_ins.cost_files import cost_file
+
+    from profiler.layers import LayerInfo
+
+    layers = [LayerInfo(name, "linear.weight", (n,), "float32") for name, n in SIZES.items()]
+    costs = SelectionCosts.from_cost_file(
+        cost_file(layers, entry_j=lambda number: 1e-8, dense_share=9.0)
+    )
+    numbers = np.random.default_rng(0)
+    update = {
+        name: np.where(numbers.random(n) < 0.1, 0, 10.0 ** numbers.uniform(-12, 0, n)).astype("f4")
+        for name, n in SIZES.items()
+    }
+    counts = [np.count_nonzero(array) for array in update.values()]
+    budget_j = 1.001 * costs.energy_j(counts)
+    spent = CostWeighted(costs).select(update, budget_j)
+    assert _positions(spent) == _positions(TopK(costs).select(update, budget_j))
+    assert spent.entries == sum(counts)
