@@ -9,7 +9,7 @@
 # make run DEMO='--quick'                  arguments for the demo (--force: out/ is made anew)
 # make profile-gpu GPU='--minutes 10'      arguments for the session (--stages, --device, --meter)
 # make test TESTS='tests/profiler -x'      arguments for pytest
-# make test JOBS=2                         tests in so many processes, each with one torch thread
+# make test JOBS=1                         tests in one process; otherwise in two, each with one torch thread
 # make test EXTRAS=dev,report,flower       what is installed besides; Flower's tests need flower
 
 PYTHON ?= python3
@@ -19,7 +19,7 @@ TORCH ?=
 TORCH_INDEX ?=
 DEMO ?=
 TESTS ?=
-JOBS ?= 1
+JOBS ?= 2
 EXTRAS ?= dev,report
 GPU ?=
 OUT ?= out/gpu
