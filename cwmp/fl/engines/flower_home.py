@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from profiler.errors import RoundError
 
 _RAY_HOME = "ray_bootstrap_config.yaml"
@@ -54,6 +56,7 @@ class Program:
     ) -> None:
         self.name = name
         self.log = folder / f"{name.replace(' ', '-')}.log"
+        self._below: set[psutil.Process] = set()
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
@@ -82,15 +85,36 @@ class Program:
         return " ".join(told[-3:])[-300:] if told else "it said nothing"
 
     def interrupt(self) -> None:
-        """Ask it and its children to end."""
+        """Ask it and all that it started to end, also what has a session of its own.
+
+        Whom a process started can be told only while it lives, so this looks before it asks.
+        """
+        self._look_below()
         _signal(self.process.pid, signal.SIGTERM)
+        for process in self._below:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
 
     def finish(self, by_s: float) -> None:
-        """Wait until *by_s* of the monotonic clock, then end all of its session."""
-        while time.monotonic() < by_s and _running(self.process):
+        """Wait until *by_s* of the monotonic clock, then end its session and all below it."""
+        while time.monotonic() < by_s and (_running(self.process) or any(map(_alive, self._below))):
             time.sleep(0.05)
+        self._look_below()
         _signal(self.process.pid, signal.SIGKILL)
+        for process in self._below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
+
+    def _look_below(self) -> None:
+        """Remember the processes that it, or one of those remembered, started."""
+        tops = {*self._below}
+        with suppress(psutil.NoSuchProcess):
+            if self.process.poll() is None:
+                tops.add(psutil.Process(self.process.pid))
+        for top in tops:
+            with suppress(psutil.NoSuchProcess):
+                self._below.update(top.children(recursive=True))
 
 
 class Programs:
@@ -130,6 +154,13 @@ def _running(process: subprocess.Popen[bytes]) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(group: int, number: int) -> None:

@@ -103,6 +103,36 @@ def test_what_fails_or_is_left_early_leaves_no_process(tmp_path: Path) -> None:
     assert _ended(started[0].process.pid)
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+def test_what_a_program_started_in_another_session_is_ended_too(
+    tmp_path: Path, deaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sleeper, its child in a session of its own, and that one's child in a third."""
+    if deaf:  # it is waited for in vain, so not for long
+        monkeypatch.setattr("cwmp.fl.engines.flower_home._STOP_S", 0.5)
+    answer = "SIG_IGN" if deaf else "SIG_DFL"
+    last = f"import signal, time; signal.signal(signal.SIGTERM, signal.{answer})"
+    last += "; print('up', flush=True); time.sleep(60)"
+    scripts = [last]
+    for _ in range(2):
+        scripts.append(
+            "import subprocess, sys, time\n"
+            f"command = [sys.executable, '-c', {scripts[-1]!r}]\n"
+            "p = subprocess.Popen(command, start_new_session=True)\n"
+            "print(p.pid, flush=True); time.sleep(60)"
+        )
+    with Programs() as programs:
+        command = [sys.executable, "-c", scripts[-1]]
+        program = programs.start("sleeper", command, tmp_path, dict(os.environ))
+        until_s = time.monotonic() + 20
+        while "up" not in program.log.read_text() and time.monotonic() < until_s:
+            time.sleep(0.02)
+        sessions = [int(word) for word in program.log.read_text().split() if word != "up"]
+        assert len(sessions) == 2
+        assert not any(map(_ended, sessions))
+    assert all(map(_ended, [program.process.pid, *sessions]))
+
+
 def test_a_program_that_ends_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     with Programs() as programs:
         command = ["sh", "-c", "echo no such port; echo; exit 3"]
