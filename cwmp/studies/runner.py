@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -126,12 +126,16 @@ class _Book:
             start=start,
             keep=self._keep,
         )
-        for record in rounds:
-            row = self._enter(record)
-            if how.seen is not None:
-                how.seen(self.job, row)
-            if kept and self._standing and record.round % how.every == 0:
-                kept.save(self._standing, self.records)
+        try:
+            for record in rounds:
+                row = self._enter(record)
+                if how.seen is not None:
+                    how.seen(self.job, row)
+                if kept and self._standing and record.round % how.every == 0:
+                    kept.save(self._standing, self.records)
+        finally:  # an interruption's traceback keeps the engine from ending what it started
+            if isinstance(rounds, Generator):
+                rounds.close()
 
     def _keep(self, standing: Standing) -> None:
         self._standing = standing

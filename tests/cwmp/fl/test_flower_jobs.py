@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stand_ins.federations import save_costs, small_job
 
 from cwmp.cli import main
-from cwmp.fl.engines import make_engine
+from cwmp.fl.engines import LocalEngine, make_engine
 from cwmp.fl.engines.flower import FlowerEngine, Simulation, Watch, from_folder
 from cwmp.fl.engines.flower_home import Programs
 from cwmp.fl.job import Job
-from cwmp.studies.runner import run_job
+from cwmp.fl.rounds import RoundRecord
+from cwmp.studies.runner import RunOptions, run_job
 from profiler.errors import InputError, MissingExtraError
 
 MODULES = ("flower_app", "flower_main", "flower_server", "flower_wire")
@@ -26,6 +29,24 @@ def _without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
         ours = name.startswith("cwmp.fl.engines.flower_") or name == "cwmp.commands.flower"
         if name.startswith(f"{package}.") or ours:
             monkeypatch.delitem(sys.modules, name)
+
+
+def test_an_interruption_between_rounds_lets_the_engine_end_what_it_started(tmp_path: Path) -> None:
+    ended: list[bool] = []
+
+    class Watched(LocalEngine):
+        def run(self, *args: Any, **kwargs: Any) -> Iterator[RoundRecord]:
+            try:
+                yield from super().run(*args, **kwargs)
+            finally:
+                ended.append(True)
+
+    def interrupt(job: Job, row: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_job(small_job(tmp_path), {}, options=RunOptions(engine=Watched(), seen=interrupt))
+    assert caught.tb is not None and ended == [True]  # though a traceback holds its frames
 
 
 @pytest.mark.parametrize("module", MODULES)
