@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cwmp.studies.endpoints import cumulative_j
 from cwmp.studies.grid import Plan
 from cwmp.studies.inference import bootstrap_mean
 from cwmp.studies.runs import RoundRow, RunFile
@@ -33,6 +32,7 @@ _SAME = (
     "entries_kept",
 )
 _ROUNDING = 1e-9
+_CAPPED = ("uplink", "update")
 
 
 def control_verdicts(plan: Plan, runs: Sequence[RunFile]) -> Iterator[ControlVerdict]:
@@ -107,7 +107,9 @@ def _wrong_costs(control: str, other: str | None, runs: Sequence[RunFile]) -> Co
         if found.low is None or found.high is None
         else f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     )
-    joules = "" if ratio is None else f", at {ratio:.3g} times their joules of exchange"
+    joules = (
+        "" if ratio is None else f", at {ratio:.3g} times their true joules of sending and applying"
+    )
     return ControlVerdict(
         control=control,
         holds=None,
@@ -144,10 +146,18 @@ def bound_shares(run: RunFile) -> list[float]:
 
 
 def _spent_ratio(one: RunFile, other: RunFile) -> float | None:
-    spent = [cumulative_j(run, "exchange") for run in (one, other)]
-    if spent[0] is None or spent[1] is None:
+    """Joules of the phases that a budget caps, by true costs: wrong ones may overspend it."""
+    spent = [_capped_j(run) for run in (one, other)]
+    if spent[0] is None or not spent[1]:
         return None
-    return float(spent[0][-1] / spent[1][-1])
+    return spent[0] / spent[1]
+
+
+def _capped_j(run: RunFile) -> float | None:
+    cells = [row.phases.get(phase) for row in run.rounds for phase in _CAPPED]
+    if any(cell is None for cell in cells):
+        return None
+    return sum(cell.value_j for cell in cells if cell is not None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
