@@ -163,7 +163,17 @@ def locked(directory: Path) -> Iterator[None]:
             raise OutputExistsError(
                 f"another process is running the study in {directory}: wait for it, or stop it"
             ) from error
+        _tidy(directory / RUNS)
         yield
+
+
+def _tidy(runs: Path) -> None:
+    """Remove what a process that was killed while it wrote has left."""
+    for stale in runs.glob(".cwmp-*"):
+        stale.unlink(missing_ok=True)
+    for checkpoint in runs.glob("*.checkpoint.npz"):
+        if (runs / f"{checkpoint.name.partition('.')[0]}.json").exists():
+            checkpoint.unlink(missing_ok=True)
 
 
 class _Teller:

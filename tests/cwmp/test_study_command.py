@@ -133,6 +133,35 @@ def test_captured_beyond_the_bound_is_a_failure(study: Study) -> None:
     assert [c.holds for c in control_verdicts(study.plan, runs)][-1] is False
 
 
+def test_wrong_costs_are_held_against_what_a_budget_caps(study: Study) -> None:
+    """Selecting by them overspends the budget by true costs: choosing entries must not hide it."""
+
+    def dearer(run: RunFile, phases: tuple[str, ...], factor: float) -> RunFile:
+        rows = []
+        for row in run.rounds:
+            priced = dict(row.phases)
+            for phase in phases:
+                found = priced[phase]
+                assert found is not None
+                scaled = {n: factor * getattr(found, n) for n in ("value_j", "low_j", "high_j")}
+                priced[phase] = found.model_copy(update=scaled)
+            rows.append(row.model_copy(update={"phases": priced}))
+        return run.model_copy(update={"rounds": tuple(rows)})
+
+    def ratio(phases: tuple[str, ...], factor: float) -> float | None:
+        runs = [
+            dearer(run, phases, factor) if run.labels["control"] == "shuffled" else run
+            for run in study.runs
+        ]
+        found = [c for c in control_verdicts(study.plan, runs) if c.control == "shuffled"]
+        return found[0].energy_ratio
+
+    plain = ratio((), 1.0)
+    assert plain is not None
+    assert ratio(("select", "encode", "train"), 1000.0) == plain
+    assert ratio(("uplink", "update"), 4.0) == pytest.approx(plain / 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [(["--only", "moon=1"], "KEY=VALUE"), (["--only", "seed=7"], "leaves no run")],

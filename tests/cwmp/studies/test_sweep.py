@@ -108,6 +108,20 @@ def _wait_until_free(folder: Path) -> None:
     raise AssertionError("a worker went on without its parent")
 
 
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    planned = _planned(tmp_path, seeds=1)
+    folder = tmp_path / "study"
+    sweep(planned[:1], folder)
+    done, open_one = (run_path(folder, one) for one in planned)
+    kept = open_one.with_suffix(".checkpoint.npz")
+    left = [done.with_suffix(".checkpoint.npz"), done.with_name(".cwmp-abc"), kept]
+    for path in left:
+        path.write_bytes(b"half")
+    with locked(folder):
+        assert [path.exists() for path in left] == [False, False, True]
+    assert done.exists()
+
+
 def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
         locked(tmp_path / "study"),
