@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         OutputError,
         OutputExistsError,
         PayloadError,
+        RoundError,
         UpdateError,
     )
     from profiler.from_journal import trace_of_journal
@@ -51,7 +52,7 @@ _HOMES = {
     "profiler.errors": (
         "BudgetError CounterFaultError CwmpError FileFormatError InputError InputFileError "
         "LayerMismatchError MeterError MeterNotFoundError MeterPermissionError MeterReadError "
-        "MissingExtraError OutputError OutputExistsError PayloadError UpdateError"
+        "MissingExtraError OutputError OutputExistsError PayloadError RoundError UpdateError"
     ),
     "profiler.from_journal": "trace_of_journal",
     "profiler.layers": "LayerInfo layers_of",
@@ -92,6 +93,7 @@ __all__ = [
     "ProbeResult",
     "Rail",
     "Reading",
+    "RoundError",
     "Trace",
     "UpdateError",
     "WindowResult",

@@ -94,7 +94,7 @@ def best_value_type(
     >>> costs = costs_from_trace(load("amd-epyc-2core-vm/lenet-modelled"))
     >>> draw = np.random.default_rng(0).standard_normal
     >>> update = {x.name: draw(x.shape).astype(np.float32) for x in costs.layers}
-    >>> best_value_type(update, costs, budget_j=0.0007).best.value_type
+    >>> best_value_type(update, costs, budget_j=0.001).best.value_type
     'int8'
     """
     trials, refused, errors = [], {}, []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from costmodels import CostFile, CostModel
 from cwmp.cli import cli
 from cwmp.commands import demo
-from cwmp.fl.engines.local import LocalEngine
+from cwmp.fl.engines import local
 from cwmp.summary import Summary
 from profiler.console import run
 from profiler.progress import ProgressBar
@@ -83,14 +84,14 @@ def test_an_interruption_while_training_keeps_the_finished_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rounds = iter(range(100))
-    played = LocalEngine._round
+    played = local.run_round
 
-    def interrupt(self: LocalEngine, *arguments: object) -> object:
+    def interrupt(*arguments: Any) -> Any:
         if next(rounds) == 2:
             raise KeyboardInterrupt
-        return played(self, *arguments)
+        return played(*arguments)
 
-    monkeypatch.setattr(LocalEngine, "_round", interrupt)
+    monkeypatch.setattr(local, "run_round", interrupt)
     assert _demo() == 130
     summary = Summary.load(workplace / "out/summary.json")
     assert summary.interrupted
