@@ -58,10 +58,14 @@ def average(
             raise InputError(f"a client claims {count} examples; it must have at least 1")
         examples += count
         for layer in payload.layers:
-            sums[layer.name][layer.indices] += count * layer.values.astype(np.float64)
-            seen[layer.name][layer.indices] = True
-            if layer.form == "dense":
+            share = count * layer.values.astype(np.float64)
+            if layer.form == "dense":  # a dense layer holds all entries in their order
+                sums[layer.name] += share
+                seen[layer.name][:] = True
                 dense.add(layer.name)
+            else:
+                sums[layer.name][layer.indices] += share
+                seen[layer.name][layer.indices] = True
         for name, values in payload.buffers.items():
             buffers[name] += count * values.astype(np.float64)
     if examples == 0:
