@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from costmodels.costfile import Origin
 from cwmp.comparison import Mean, Paired
+from cwmp.documents import read_document
 from cwmp.fl.ledger import Phase
 from cwmp.results import SCHEMA, VERSION, RunResult
-from profiler.errors import FileFormatError
-from profiler.files import read_json
-from profiler.trace import describe
 
 
 class _Strict(BaseModel):
@@ -106,15 +104,4 @@ class Summary(_Strict):
             InputFileError: the file is absent or unreadable.
             FileFormatError: not a summary, another version, or refused content.
         """
-        path = Path(path)
-        raw = read_json(path)
-        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
-            raise FileFormatError(f"{path} is not a summary: its schema is not {SCHEMA!r}")
-        if raw.get("version") != VERSION:
-            raise FileFormatError(
-                f"{path} has version {raw.get('version')!r}; this release reads {VERSION}"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
+        return read_document(Path(path), cls, SCHEMA, VERSION, "a summary")

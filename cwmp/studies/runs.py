@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from costmodels.costfile import Origin
+from cwmp.documents import read_document
 from cwmp.fl.job import Job
-from profiler.errors import FileFormatError
-from profiler.files import read_json, write_atomic
-from profiler.trace import describe
+from profiler.files import write_atomic
 
 SCHEMA: Literal["cwmp.run"] = "cwmp.run"
 VERSION: Literal[1] = 1
@@ -122,17 +121,7 @@ class RunFile(_Strict):
             InputFileError: the file is absent or unreadable.
             FileFormatError: not a run, another version, or refused content.
         """
-        raw = read_json(path)
-        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
-            raise FileFormatError(f"{path} is not a run: its schema is not {SCHEMA!r}")
-        if raw.get("version") != VERSION:
-            raise FileFormatError(
-                f"{path} has version {raw.get('version')!r}; this release reads {VERSION}"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
+        return read_document(path, cls, SCHEMA, VERSION, "a run")
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all; a run of the same job is replaced."""

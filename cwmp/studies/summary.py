@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from costmodels.costfile import Origin
+from cwmp.documents import read_document
 from cwmp.studies.runs import EnergyCell
-from profiler.errors import FileFormatError
-from profiler.files import read_json, write_atomic
-from profiler.trace import describe
+from profiler.files import write_atomic
 
 SCHEMA: Literal["cwmp.studysummary"] = "cwmp.studysummary"
 VERSION: Literal[1] = 1
@@ -200,17 +199,7 @@ class StudySummary(_Strict):
             InputFileError: the file is absent or unreadable.
             FileFormatError: not a summary, another version, or refused content.
         """
-        raw = read_json(path)
-        if not isinstance(raw, dict) or raw.get("schema_name") != SCHEMA:
-            raise FileFormatError(f"{path} is not a study's summary: its schema is not {SCHEMA!r}")
-        if raw.get("version") != VERSION:
-            raise FileFormatError(
-                f"{path} has version {raw.get('version')!r}; this release reads {VERSION}"
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise FileFormatError(f"{path} is refused: {describe(error)}") from error
+        return read_document(path, cls, SCHEMA, VERSION, "a study's summary")
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all; an older summary of the study is replaced."""

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Event, Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,17 +36,6 @@ class Batched:
     federation: Federation
     team: Team
     size: int
-
-    def __enter__(self) -> Batched:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def results(self, tasks: Iterator[ClientTask]) -> Iterator[Result]:
         """What came of *tasks*, in their order.

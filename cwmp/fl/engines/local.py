@@ -10,8 +10,8 @@ one thread; uploads are read in the same order, and the result is the same bit f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cwmp.fl.algorithms.base import Algorithm, ClientTask
@@ -75,9 +75,11 @@ class LocalEngine:
                     keep(standing)
                 yield record
 
-    def _clients(self, federation: Federation, team: Team) -> _Here | WorkerPool | Batched:
+    def _clients(
+        self, federation: Federation, team: Team
+    ) -> AbstractContextManager[_Here | WorkerPool | Batched]:
         if not self.workers:
-            return self._in_this_process(federation, team)
+            return nullcontext(self._in_this_process(federation, team))
         from cwmp.fl.engines.workers import WorkerPool
 
         return WorkerPool(federation, team, self.workers, self.deadline_s)
@@ -99,17 +101,6 @@ class _Here:
 
     federation: Federation
     team: Team
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def results(self, tasks: Iterator[ClientTask]) -> Iterator[Result]:
         for task in tasks:
